@@ -26,6 +26,7 @@ class Keys:
         "dead_lost",
         "facts",
         "members",
+        "backlogs",
         "own",
         "parked",
         "slot_group",
@@ -37,6 +38,7 @@ class Keys:
         tag = f"{{{system}:{slot_group}}}"
         self.tag = tag
         self.own = f"{tag}:own"  # hash: shard label -> "<inc> <epoch> <seq> <clean> <upto>"
+        self.backlogs = f"{tag}:hs"  # hash: shard label -> messages in its backlogs, while there are any
         self.members = f"{tag}:r"  # hash: runner name -> member record
         self.assignment = f"{tag}:a"  # string: versioned assignment record
         self.control = f"{tag}:c"  # stream of cluster events, bounded

@@ -1,0 +1,75 @@
+-- The rarer operations of a commit. Pasted into commit.lua, whose `answer` and `bury` they use.
+-- Each is given its first key and the number of keys, its first argument and their number.
+--   E keys...                               delete (cleared state, the asks of an ended turn)
+--   X state | value, ttl ms                 write a state that expires
+--   K record | prefix, ttl ms (0: forget), body, call-less   complete an idempotency record, answer its waiters
+--   L timers, values, mailbox | due, id, payload, ...        delayed sends of a turn
+--   B mailbox, backlog, held, totals | label, actor, held value, id, payload, ...   move to the backlog
+--   b backlog, held, totals | label, actor, ids...            backlog entries that were handled
+--   H held | actor, held value              backoff of a held actor
+--   M marks | ids...                        forget marks
+--   Z dead, dead count | capacity, fields...                  dead-letter
+--   P parked | fields...                    park for a runner that knows it
+--   G streams | id, value                   a streaming reply begins
+--   g streams | id                          a streaming reply has ended
+local function rare(code, k, nk, p, na)
+  if code == 'E' then
+    redis.call('DEL', unpack(KEYS, k, k + nk - 1))
+  elseif code == 'X' then
+    redis.call('SET', KEYS[k], ARGV[p], 'PX', ARGV[p + 1])
+  elseif code == 'K' then
+    local prefix, ttl, body = ARGV[p], ARGV[p + 1], ARGV[p + 2]
+    local tag = string.sub(KEYS[k], 1, string.find(KEYS[k], '}', 1, true))
+    local waiters = redis.call('HGET', KEYS[k], prefix .. 'w') or ''
+    for inbox, call in string.gmatch(waiters, '(%S+) (%d+)\n') do answer(tag .. ':i:' .. inbox, call, body) end
+    if ttl == '0' then
+      redis.call('HDEL', KEYS[k], prefix .. 'h', prefix .. 's', prefix .. 'i', prefix .. 'w')
+    elseif redis.call('HEXISTS', KEYS[k], prefix .. 'h') == 1 then
+      redis.call('HDEL', KEYS[k], prefix .. 'w')
+      redis.call('HSET', KEYS[k], prefix .. 's', body)
+      redis.call('PEXPIRE', KEYS[k], ttl)
+    end
+  elseif code == 'L' then
+    for j = p, p + na - 1, 3 do
+      local due = ARGV[j]
+      if string.sub(due, 1, 1) == '+' then
+        local t = redis.call('TIME')
+        due = string.format('%.0f', t[1] * 1000 + math.floor(t[2] / 1000) + tonumber(due))
+      end
+      redis.call('HSET', KEYS[k + 1], ARGV[j + 1], ARGV[j + 2])
+      redis.call('ZADD', KEYS[k], due, ARGV[j + 1])
+      if redis.call('ZRANGE', KEYS[k], 0, 0)[1] == ARGV[j + 1] then
+        redis.call('XADD', KEYS[k + 2], '*', 'd', '\153\1\160\160\160\128\160\192\0\148\192\192\192\2')
+      end
+    end
+  elseif code == 'B' then
+    local moved = 0
+    for j = p + 3, p + na - 1, 2 do
+      if redis.call('XDEL', KEYS[k], ARGV[j]) == 1 then
+        redis.call('XADD', KEYS[k + 1], ARGV[j], 'd', ARGV[j + 1])
+        moved = moved + 1
+      end
+    end
+    redis.call('HSET', KEYS[k + 2], ARGV[p + 1], ARGV[p + 2])
+    if moved > 0 then redis.call('HINCRBY', KEYS[k + 3], ARGV[p], moved) end
+  elseif code == 'b' then
+    local gone = redis.call('XDEL', KEYS[k], unpack(ARGV, p + 2, p + na - 1))
+    if gone > 0 and redis.call('HINCRBY', KEYS[k + 2], ARGV[p], -gone) <= 0 then redis.call('HDEL', KEYS[k + 2], ARGV[p]) end
+    if redis.call('XLEN', KEYS[k]) == 0 then
+      redis.call('DEL', KEYS[k])
+      redis.call('HDEL', KEYS[k + 1], ARGV[p + 1])
+    end
+  elseif code == 'H' then
+    if redis.call('HEXISTS', KEYS[k], ARGV[p]) == 1 then redis.call('HSET', KEYS[k], ARGV[p], ARGV[p + 1]) end
+  elseif code == 'M' then
+    redis.call('HDEL', KEYS[k], unpack(ARGV, p, p + na - 1))
+  elseif code == 'Z' then
+    bury(KEYS[k], KEYS[k + 1], tonumber(ARGV[p]), { unpack(ARGV, p + 1, p + na - 1) })
+  elseif code == 'P' then
+    redis.call('XADD', KEYS[k], '*', unpack(ARGV, p, p + na - 1))
+  elseif code == 'G' then
+    redis.call('HSET', KEYS[k], ARGV[p], ARGV[p + 1])
+  elseif code == 'g' then
+    redis.call('HDEL', KEYS[k], ARGV[p])
+  end
+end
