@@ -1,0 +1,583 @@
+"""The one seam to Redis: connections on which commands are pipelined and answered in order.
+
+A connection belongs to nobody's coroutine. Commands are written when they are submitted,
+replies are handed to callbacks in the order of the commands, and whoever waited and was
+cancelled leaves nothing half-read behind. Nothing is ever sent twice from here: each
+command gets exactly one reply or one fault, and the fault says what is known of its
+effect (:mod:`actors._redis.faults`).
+
+The protocol is RESP2 with replies as bytes. One timer watches the oldest unanswered
+command: replies come in order, so if that one is late then all behind it are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import socket
+import ssl
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, Protocol, cast
+from urllib.parse import parse_qs, urlsplit
+
+import hiredis
+from redis.asyncio.connection import parse_url
+
+from actors._redis.faults import (
+    AuthenticationFailed,
+    Disconnected,
+    Loading,
+    NoPermission,
+    RedisFault,
+    Refused,
+    TimedOut,
+    fault_of,
+)
+from actors.errors import ConfigurationError
+
+Argument = bytes | str | int | float
+Command = tuple[Argument, ...]
+OnReply = Callable[[Any], None]
+
+
+class Statistics(NamedTuple):
+    """What went over one connection."""
+
+    sent: int
+    answered: int
+
+
+class Connection(Protocol):
+    """A pipelined connection, used from one event loop."""
+
+    @property
+    def closed(self) -> bool:
+        """True once it was closed or lost; it never comes back."""
+        ...
+
+    def submit(self, command: Command, on_reply: OnReply) -> None:
+        """Send ``command``. ``on_reply`` is called exactly once, later, from the event loop.
+
+        It gets the reply (bytes, int, None or a list of these) or a
+        :class:`~actors._redis.faults.RedisFault`. Callbacks run in the order of their
+        commands. A callback that raises is reported to the loop's exception handler and
+        disturbs no other.
+        """
+        ...
+
+    def execute(self, *command: Argument) -> asyncio.Future[Any]:
+        """Send ``command`` and return a future of its reply. Cancelling it never touches the connection."""
+        ...
+
+    def statistics(self) -> Statistics:
+        """Return how many commands were sent and answered so far."""
+        ...
+
+    async def close(self) -> None:
+        """Close. Commands without an answer get their fault before this returns; ``on_lost`` is not called."""
+        ...
+
+
+class SyncConnection(Protocol):
+    """A connection for a thread: one command at a time."""
+
+    @property
+    def closed(self) -> bool:
+        """True once it was closed or lost; it never comes back."""
+        ...
+
+    def execute(self, *command: Argument) -> Any:
+        """Return the reply; raise :class:`~actors._redis.faults.RedisFault`.
+
+        After an :class:`~actors._redis.faults.Unknown` the connection is closed.
+        """
+        ...
+
+    def close(self) -> None:
+        """Close."""
+        ...
+
+
+class Server(Protocol):
+    """A Redis that connections can be made to."""
+
+    @property
+    def url(self) -> str:
+        """Where it is, fit to be printed: the password is masked."""
+        ...
+
+    @property
+    def virtual(self) -> bool:
+        """True where time is virtual and a connection without traffic costs nothing."""
+        ...
+
+    async def connect(
+        self, purpose: str, *, timeout: float, on_lost: Callable[[RedisFault], None] | None = None
+    ) -> Connection:
+        """Return a connection that is authenticated and named after ``purpose``.
+
+        ``timeout`` bounds the connecting, and later each command: when the oldest
+        unanswered one is older, the connection is lost. A connection for blocking reads
+        needs more than its BLOCK. ``on_lost`` is called once when the connection ends
+        by itself, after the callbacks of all pending commands.
+
+        Raises :class:`~actors._redis.faults.Refused`, ``AuthenticationFailed`` or
+        another fault, its text naming the server.
+        """
+        ...
+
+    def connect_sync(self, purpose: str, *, timeout: float) -> SyncConnection:
+        """The same for a thread. ``timeout`` bounds the connecting and each command."""
+        ...
+
+
+class TcpServer:
+    """A server reached by ``redis://``, ``rediss://`` (TLS) or ``unix://``.
+
+    The URL may carry user, password and database (``redis://user:secret@host:6379/0``) and, after a
+    question mark, ``db``, ``ssl_ca_certs``, ``ssl_certfile``, ``ssl_keyfile``, ``ssl_password``,
+    ``ssl_cert_reqs`` (``required``, ``optional``, ``none``) and ``ssl_check_hostname``. For ``unix://``
+    the credentials go there too (``?username=…&password=…``).
+    """
+
+    virtual = False
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+
+    @classmethod
+    def from_url(cls, url: str) -> TcpServer:
+        """Read ``url``. Nothing is connected; raises :class:`~actors.errors.ConfigurationError` for one that cannot be."""
+        return cls(Target.from_url(url))
+
+    @property
+    def url(self) -> str:
+        """The URL, its password masked."""
+        return self._target.url
+
+    def __repr__(self) -> str:
+        return f"TcpServer({self.url})"
+
+    async def connect(
+        self, purpose: str, *, timeout: float, on_lost: Callable[[RedisFault], None] | None = None
+    ) -> Connection:
+        """See :meth:`Server.connect`."""
+        target = self._target
+        loop = asyncio.get_running_loop()
+        stream = _Stream(loop, timeout, on_lost, where=self.url)
+        try:
+            async with asyncio.timeout(timeout):
+                if target.path is not None:
+                    await loop.create_unix_connection(lambda: stream, target.path)
+                else:
+                    await loop.create_connection(
+                        lambda: stream,
+                        target.host,
+                        target.port,
+                        ssl=target.tls(),
+                        server_hostname=target.host if target.encrypted else None,
+                    )
+                replies = await asyncio.gather(
+                    *[stream.execute(*command) for command in target.greeting(purpose)], return_exceptions=True
+                )
+        except TimeoutError:
+            await stream.close()
+            raise Refused(f"Redis at {self.url} did not answer within {timeout:g} s.") from None
+        except OSError as error:
+            await stream.close()
+            raise _refused(self.url, error) from error
+        except BaseException:
+            await stream.close()
+            raise
+        for reply in replies:
+            fault = target.judge(reply)
+            if fault is not None:
+                await stream.close()
+                raise fault
+        stream.begin()
+        return stream
+
+    def connect_sync(self, purpose: str, *, timeout: float) -> SyncConnection:
+        """See :meth:`Server.connect_sync`."""
+        target = self._target
+        try:
+            if target.path is not None:
+                sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+                with _closing_on_error(sock):
+                    sock.settimeout(timeout)
+                    sock.connect(target.path)
+            else:
+                sock = socket.create_connection((target.host, target.port), timeout=timeout)
+                with _closing_on_error(sock):
+                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    context = target.tls()
+                    if context is not None:
+                        sock = context.wrap_socket(sock, server_hostname=target.host)
+        except OSError as error:
+            raise _refused(self.url, error) from error
+        connection = _Blocking(sock, timeout, where=self.url)
+        for command in target.greeting(purpose):
+            try:
+                connection.execute(*command)
+            except RedisFault as error:
+                fault = target.judge(error)
+                if fault is not None:
+                    connection.close()
+                    raise fault from None
+        return connection
+
+
+class Target(NamedTuple):
+    """A parsed URL."""
+
+    url: str
+    host: str
+    port: int
+    path: str | None
+    username: str | None
+    password: str | None
+    db: int
+    encrypted: bool
+    ssl_ca_certs: str | None
+    ssl_certfile: str | None
+    ssl_keyfile: str | None
+    ssl_password: str | None
+    ssl_cert_reqs: str
+    ssl_check_hostname: bool
+
+    @classmethod
+    def from_url(cls, url: str) -> Target:
+        """Parse ``url``; raises :class:`~actors.errors.ConfigurationError`."""
+        masked = masked_url(url)
+        try:
+            parts: dict[str, Any] = dict(parse_url(url))
+        except ValueError as error:
+            raise _bad_url(masked, str(error)) from None
+        scheme = urlsplit(url).scheme
+        parts.pop("connection_class", None)
+        unknown = sorted(set(parts) - _OPTIONS)
+        if unknown:
+            known = ", ".join(sorted(_OPTIONS - {"host", "port", "path"}))
+            raise _bad_url(masked, f"has the option {unknown[0]!r}, which is not known here", f"use one of {known}")
+        if scheme == "unix" and not parts.get("path"):
+            raise _bad_url(masked, "names no socket", "write unix:///path/to/redis.sock")
+        if parts.get("ssl_cert_reqs", "required") not in _CERT_REQS:
+            raise _bad_url(masked, "has a wrong ssl_cert_reqs", f"use one of {', '.join(_CERT_REQS)}")
+        if parts.get("password") and not parts.get("username"):
+            parts["username"] = None
+        return cls(
+            url=masked,
+            host=parts.get("host", "localhost"),
+            port=parts.get("port", 6379),
+            path=parts.get("path") if scheme == "unix" else None,
+            username=parts.get("username"),
+            password=parts.get("password"),
+            db=parts.get("db", 0),
+            encrypted=scheme == "rediss",
+            ssl_ca_certs=parts.get("ssl_ca_certs"),
+            ssl_certfile=parts.get("ssl_certfile"),
+            ssl_keyfile=parts.get("ssl_keyfile"),
+            ssl_password=parts.get("ssl_password"),
+            ssl_cert_reqs=parts.get("ssl_cert_reqs", "required"),
+            ssl_check_hostname=parts.get("ssl_check_hostname", True),
+        )
+
+    def tls(self) -> ssl.SSLContext | None:
+        """Return the TLS context the URL asks for. Raises OSError where a file of it cannot be read."""
+        if not self.encrypted:
+            return None
+        context = ssl.create_default_context(cafile=self.ssl_ca_certs)
+        requirement = _CERT_REQS[self.ssl_cert_reqs]
+        context.check_hostname = self.ssl_check_hostname and requirement is ssl.CERT_REQUIRED
+        context.verify_mode = requirement
+        if self.ssl_certfile is not None:
+            context.load_cert_chain(self.ssl_certfile, self.ssl_keyfile, self.ssl_password)
+        return context
+
+    def greeting(self, purpose: str) -> list[Command]:
+        """Return what is said first on a new connection."""
+        commands: list[Command] = []
+        if self.password is not None:
+            credentials = (self.password,) if self.username is None else (self.username, self.password)
+            commands.append(("AUTH", *credentials))
+        if self.db:
+            commands.append(("SELECT", self.db))
+        commands.append(("CLIENT", "SETNAME", f"actors-{purpose}"))
+        return commands
+
+    def judge(self, reply: object) -> RedisFault | None:
+        """Return the fault that one reply to the greeting amounts to, worded for whoever configured the URL."""
+        if not isinstance(reply, RedisFault):
+            return None
+        if isinstance(reply, (NoPermission, Loading)):
+            return None  # a user who may not name connections; a server whose commands will say it themselves
+        if isinstance(reply, AuthenticationFailed) or reply.message.startswith(("ERR AUTH", "ERR invalid password")):
+            return AuthenticationFailed(f"Redis at {self.url} refused the credentials: {reply}")
+        if isinstance(reply, Disconnected):
+            return Refused(f"Redis at {self.url} closed the connection at once.")
+        return type(reply)(f"Redis at {self.url} refused the connection: {reply}")
+
+
+def masked_url(url: str) -> str:
+    """Return ``url`` without its secrets, for messages and logs."""
+    parts = urlsplit(url)
+    netloc = parts.netloc
+    if "@" in netloc:
+        credentials, _, place = netloc.rpartition("@")
+        user, colon, _ = credentials.partition(":")
+        netloc = f"{user}{':***' if colon else ''}@{place}"
+    query = parts.query
+    for name in ("password", "ssl_password"):
+        for value in parse_qs(query, keep_blank_values=True).get(name, []):
+            if value:
+                query = "&".join(
+                    f"{name}=***" if part.startswith(f"{name}=") else part for part in query.split("&")
+                )
+    return parts._replace(netloc=netloc, query=query).geturl()
+
+
+class _Stream(asyncio.Protocol):
+    """A :class:`Connection` on an asyncio transport."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        timeout: float,
+        on_lost: Callable[[RedisFault], None] | None,
+        *,
+        where: str,
+    ) -> None:
+        self._loop = loop
+        self._timeout = timeout
+        self._on_lost = on_lost
+        self._where = where
+        self._reader = hiredis.Reader(replyError=fault_of, notEnoughData=_NOTHING)
+        self._waiting: deque[tuple[OnReply, float]] = deque()
+        self._answered = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._late = False
+        self._greeted = False
+        self._gone = loop.create_future()
+        self._transport: asyncio.Transport | None = None
+        self.closed = False
+
+    def submit(self, command: Command, on_reply: OnReply) -> None:
+        """See :meth:`Connection.submit`."""
+        transport = self._transport
+        if self.closed or transport is None:
+            self._loop.call_soon(on_reply, Refused(f"The connection to Redis at {self._where} is closed."))
+            return
+        data = hiredis.pack_command(command)
+        self._waiting.append((on_reply, self._loop.time()))
+        if self._timer is None:
+            self._timer = self._loop.call_later(self._timeout, self._check_oldest)
+        transport.write(data)
+
+    def execute(self, *command: Argument) -> asyncio.Future[Any]:
+        """See :meth:`Connection.execute`."""
+        future: asyncio.Future[Any] = self._loop.create_future()
+        self.submit(command, functools.partial(settle, future))
+        return future
+
+    def statistics(self) -> Statistics:
+        """See :meth:`Connection.statistics`."""
+        return Statistics(sent=self._answered + len(self._waiting), answered=self._answered)
+
+    def begin(self) -> None:
+        """From here on ``on_lost`` is called: the greeting was answered."""
+        self._greeted = True
+
+    async def close(self) -> None:
+        """See :meth:`Connection.close`."""
+        self._on_lost = None
+        self._end(Disconnected, "closed here")
+        self._answer_all(Disconnected, self._text("closed here"))
+        if self._transport is not None:
+            await asyncio.wait({self._gone}, timeout=1.0)
+
+    # what the transport calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        sock = transport.get_extra_info("socket")
+        if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+
+    def data_received(self, data: bytes) -> None:
+        reader, waiting = self._reader, self._waiting
+        try:
+            reader.feed(data)
+            while (reply := reader.gets()) is not _NOTHING:
+                on_reply, _ = waiting.popleft()
+                self._answered += 1
+                try:
+                    on_reply(reply)
+                except Exception as error:  # noqa: BLE001 - one caller's mistake must not cost the others their replies
+                    self._report(error, on_reply)
+        except (hiredis.ProtocolError, IndexError) as error:
+            self._end(Disconnected, f"it sent something that is not Redis' protocol: {error}")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self._gone.done():
+            self._gone.set_result(None)
+        self._end(Disconnected, str(exc) if exc is not None else "closed by the server")
+
+    # inside
+
+    def _check_oldest(self) -> None:
+        self._timer = None
+        if not self._waiting:
+            self._late = False
+            return
+        left = self._waiting[0][1] + self._timeout - self._loop.time()
+        if left > 0:
+            self._late = False
+            self._timer = self._loop.call_later(left, self._check_oldest)
+        elif not self._late:
+            # If the loop itself was held up, the reply may be in the socket already: read once more, then judge.
+            self._late = True
+            self._timer = self._loop.call_later(_GRACE, self._check_oldest)
+        else:
+            self._end(TimedOut, f"no answer within {self._timeout:g} s")
+
+    def _end(self, kind: type[RedisFault], why: str) -> None:
+        """Become closed, once: answer everything that waits, then say so."""
+        if self.closed:
+            return
+        self.closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._transport is not None:
+            self._transport.abort()
+        # Not from here: this may run inside a caller's own callback.
+        self._loop.call_soon(self._answer_all, kind, self._text(why))
+
+    def _text(self, why: str) -> str:
+        return f"The connection to Redis at {self._where} was lost: {why}."
+
+    def _answer_all(self, kind: type[RedisFault], text: str) -> None:
+        waiting = self._waiting
+        while waiting:
+            on_reply, _ = waiting.popleft()
+            try:
+                on_reply(kind(text))
+            except Exception as error:  # noqa: BLE001 - see data_received
+                self._report(error, on_reply)
+        if self._greeted and self._on_lost is not None:
+            on_lost, self._on_lost = self._on_lost, None
+            on_lost(kind(text))
+
+    def _report(self, error: Exception, on_reply: OnReply) -> None:
+        self._loop.call_exception_handler(
+            {"message": "a callback for a reply from Redis raised", "exception": error, "callback": on_reply}
+        )
+
+
+class _Blocking:
+    """A :class:`SyncConnection` on a plain socket."""
+
+    def __init__(self, sock: socket.socket, timeout: float, *, where: str) -> None:
+        self._sock = sock
+        self._timeout = timeout
+        self._where = where
+        self._reader = hiredis.Reader(replyError=fault_of, notEnoughData=_NOTHING)
+        self.closed = False
+
+    def execute(self, *command: Argument) -> Any:
+        """See :meth:`SyncConnection.execute`."""
+        if self.closed:
+            raise Refused(f"The connection to Redis at {self._where} is closed.")
+        data = hiredis.pack_command(command)
+        try:
+            reply = self._exchange(data)
+        except TimeoutError:
+            self.close()
+            raise TimedOut(f"Redis at {self._where} did not answer within {self._timeout:g} s.") from None
+        except (OSError, hiredis.ProtocolError) as error:
+            self.close()
+            raise Disconnected(f"The connection to Redis at {self._where} was lost: {error}.") from error
+        if isinstance(reply, RedisFault):
+            raise reply
+        return reply
+
+    def _exchange(self, data: bytes) -> Any:
+        deadline = time.monotonic() + self._timeout
+        self._sock.settimeout(self._timeout)
+        self._sock.sendall(data)
+        while (reply := self._reader.gets()) is _NOTHING:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError
+            self._sock.settimeout(left)
+            received = self._sock.recv(65536)
+            if not received:
+                raise ConnectionResetError("closed by the server")
+            self._reader.feed(received)
+        return reply
+
+    def close(self) -> None:
+        """See :meth:`SyncConnection.close`."""
+        self.closed = True
+        with contextlib.suppress(OSError):
+            self._sock.close()
+
+
+def settle(future: asyncio.Future[Any], reply: Any) -> None:
+    """Give ``future`` the reply, or the fault as its exception, unless nobody waits for it any more."""
+    if future.done():
+        return
+    if isinstance(reply, Exception):
+        future.set_exception(reply)
+    else:
+        future.set_result(reply)
+
+
+def _refused(url: str, error: OSError) -> Refused:
+    if isinstance(error, TimeoutError):
+        return Refused(f"Redis at {url} did not answer in time.")
+    if isinstance(error, ssl.SSLError):
+        return Refused(f"TLS with Redis at {url} failed: {error}. Check ssl_ca_certs, ssl_certfile and ssl_keyfile in the URL, and that the port speaks TLS.")
+    if isinstance(error, ConnectionRefusedError):
+        return Refused(f"Nothing listens at {url}: connection refused. Is Redis running there?")
+    if isinstance(error, socket.gaierror):
+        return Refused(f"The host of {url} has no address: {error.strerror or error}.")
+    return Refused(f"Redis at {url} cannot be reached: {error}.")
+
+
+def _bad_url(masked: str, problem: str, hint: str = "write redis://user:password@host:6379/0") -> ConfigurationError:
+    return ConfigurationError(setting="redis", problem=f"{masked!r}: {problem}", hint=hint)
+
+
+@contextlib.contextmanager
+def _closing_on_error(sock: socket.socket) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        sock.close()
+        raise
+
+
+_NOTHING = object()
+_GRACE = 0.05  # seconds a late reply is waited for once more, after the loop has polled
+_OPTIONS = frozenset(
+    {
+        "db",
+        "host",
+        "password",
+        "path",
+        "port",
+        "ssl_ca_certs",
+        "ssl_cert_reqs",
+        "ssl_certfile",
+        "ssl_check_hostname",
+        "ssl_keyfile",
+        "ssl_password",
+        "username",
+    }
+)
+_CERT_REQS = {"required": ssl.CERT_REQUIRED, "optional": ssl.CERT_OPTIONAL, "none": ssl.CERT_NONE}
