@@ -15,7 +15,7 @@ Nothing here raises into the caller, whatever its sinks do.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Protocol, TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from actors.telemetry.meters import MethodMeter, RunnerMeter, SendMeter
 

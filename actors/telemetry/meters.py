@@ -11,7 +11,7 @@ A reader elsewhere sees numbers that may be one turn old, never broken ones.
 from __future__ import annotations
 
 from bisect import bisect_left
-from typing import Final, TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
