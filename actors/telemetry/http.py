@@ -101,45 +101,56 @@ class Listener:
         self._request_timeout = request_timeout
         self._answer_timeout = answer_timeout
         self._server: asyncio.Server | None = None
-        self._open: set[asyncio.StreamWriter] = set()
+        self._open: set[asyncio.Task[None]] = set()
 
     async def listen(self, host: str, port: int) -> int:
         """Listen on ``host:port`` and return the port, a free one if 0 was asked for.
 
         Raises :class:`OSError` when the port is taken.
         """
-        self._server = await asyncio.start_server(self._serve, host, port, limit=HEAD_LIMIT)
+        self._server = await asyncio.start_server(self._accept, host, port, limit=HEAD_LIMIT)
         return int(self._server.sockets[0].getsockname()[1])
 
     async def listen_unix(self, path: str) -> None:
         """Listen on a unix socket, for another process of this host."""
-        self._server = await asyncio.start_unix_server(self._serve, path, limit=HEAD_LIMIT)
+        self._server = await asyncio.start_unix_server(self._accept, path, limit=HEAD_LIMIT)
 
     async def close(self) -> None:
         """Stop listening and drop what is open. May be called again."""
         if self._server is None:
             return
         self._server.close()
-        for writer in list(self._open):
-            writer.transport.abort()
         self._server = None
+        for task in self._open:
+            task.cancel()
+        if self._open:
+            await asyncio.wait(self._open)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if len(self._open) >= CONNECTIONS:
             writer.write(render(json_answer(503, {"error": "too many connections"})))
             writer.close()
             return
-        self._open.add(writer)
+        # A task of ours: asyncio's own for a connection complains when it is cancelled.
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._open.add(task)
+        task.add_done_callback(self._open.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             answer, head_only = await self._handle(reader)
             if answer is not None:
                 async with asyncio.timeout(self._answer_timeout):
                     writer.write(render(answer, head_only=head_only))
-                    await writer.drain()
+                    writer.write_eof()
+                    # Closing on unread bytes would reset the connection, and the answer with it.
+                    await _discard(reader)
         except (OSError, TimeoutError):
-            pass  # the other side has gone, or reads too slowly to be waited for
+            writer.transport.abort()  # the other side has gone, or reads too slowly to be waited for
+        except asyncio.CancelledError:
+            writer.transport.abort()
+            raise
         finally:
-            self._open.discard(writer)
             writer.close()
 
     async def _handle(self, reader: asyncio.StreamReader) -> tuple[Answer | None, bool]:
@@ -170,6 +181,12 @@ class Listener:
         except Exception:  # noqa: BLE001 - whatever a route raises, the listener goes on
             _log.exception("%s could not be answered", path)
             return json_answer(500, {"error": "internal error; the log has it"})
+
+
+async def _discard(reader: asyncio.StreamReader) -> None:
+    left = 8 * HEAD_LIMIT
+    while left > 0 and (data := await reader.read(left)):
+        left -= len(data)
 
 
 async def fetch(socket_path: str, path: str, *, timeout: float) -> Answer:

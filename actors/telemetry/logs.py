@@ -60,7 +60,7 @@ class JsonFormatter(logging.Formatter):
         try:
             return self._encode(line).decode()
         except Exception:  # noqa: BLE001 - a strange value must not cost the line
-            return self._encode({name: str(value) for name, value in line.items()}).decode()
+            return self._encode({name: _plain(value) for name, value in line.items()}).decode()
 
 
 class TextFormatter(logging.Formatter):
@@ -156,6 +156,10 @@ def formatter(form: LogFormat, *, tty: bool, constant: Mapping[str, str] | None 
 
 def _extra(record: logging.LogRecord) -> dict[str, Any]:
     return {name: value for name, value in vars(record).items() if name not in _STANDARD and not name.startswith("_")}
+
+
+def _plain(value: object) -> str:
+    return str(value).encode(errors="backslashreplace").decode()
 
 
 def _timestamp(seconds: float) -> str:

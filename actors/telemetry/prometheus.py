@@ -164,7 +164,7 @@ def merge(texts: Mapping[str, bytes]) -> bytes:
     for runner, text in texts.items():
         label = b'runner="%s"' % runner.encode().replace(b"\\", rb"\\").replace(b'"', rb"\"").replace(b"\n", rb"\n")
         family = ""
-        for line in text.splitlines():
+        for line in text.split(b"\n"):
             if not line:
                 continue
             if (head := _HEAD.match(line)) is not None:
