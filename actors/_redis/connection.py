@@ -167,7 +167,7 @@ class TcpServer:
         """See :meth:`Server.connect`."""
         target = self._target
         loop = asyncio.get_running_loop()
-        stream = _Stream(loop, timeout, on_lost, where=self.url)
+        stream = _Stream(loop, timeout, where=self.url)
         try:
             async with asyncio.timeout(timeout):
                 if target.path is not None:
@@ -197,7 +197,9 @@ class TcpServer:
             if fault is not None:
                 await stream.close()
                 raise fault
-        stream.begin()
+        stream.begin(on_lost)
+        if stream.closed:
+            raise Refused(f"Redis at {self.url} closed the connection at once.")
         return stream
 
     def connect_sync(self, purpose: str, *, timeout: float) -> SyncConnection:
@@ -339,8 +341,12 @@ def masked_url(url: str) -> str:
     return parts._replace(netloc=netloc, query=query).geturl()
 
 
-class _Stream(asyncio.Protocol):
-    """A :class:`Connection` on an asyncio transport."""
+class Pipeline:
+    """Commands that were sent and the callbacks that wait for their replies, in one order.
+
+    What a :class:`Connection` is apart from its wire: whoever derives from it sends, and
+    passes on what comes back by :meth:`answer` and what breaks by :meth:`end`.
+    """
 
     def __init__(
         self,
@@ -350,31 +356,19 @@ class _Stream(asyncio.Protocol):
         *,
         where: str,
     ) -> None:
+        self.closed = False
         self._loop = loop
         self._timeout = timeout
         self._on_lost = on_lost
         self._where = where
-        self._reader = hiredis.Reader(replyError=fault_of, notEnoughData=_NOTHING)
         self._waiting: deque[tuple[OnReply, float]] = deque()
         self._answered = 0
         self._timer: asyncio.TimerHandle | None = None
         self._late = False
-        self._greeted = False
-        self._gone = loop.create_future()
-        self._transport: asyncio.Transport | None = None
-        self.closed = False
 
     def submit(self, command: Command, on_reply: OnReply) -> None:
         """See :meth:`Connection.submit`."""
-        transport = self._transport
-        if self.closed or transport is None:
-            self._loop.call_soon(on_reply, Refused(f"The connection to Redis at {self._where} is closed."))
-            return
-        data = hiredis.pack_command(command)
-        self._waiting.append((on_reply, self._loop.time()))
-        if self._timer is None:
-            self._timer = self._loop.call_later(self._timeout, self._check_oldest)
-        transport.write(data)
+        raise NotImplementedError
 
     def execute(self, *command: Argument) -> asyncio.Future[Any]:
         """See :meth:`Connection.execute`."""
@@ -386,47 +380,45 @@ class _Stream(asyncio.Protocol):
         """See :meth:`Connection.statistics`."""
         return Statistics(sent=self._answered + len(self._waiting), answered=self._answered)
 
-    def begin(self) -> None:
-        """From here on ``on_lost`` is called: the greeting was answered."""
-        self._greeted = True
+    def expect(self, on_reply: OnReply) -> None:
+        """Note that a command goes out now, and watch over its reply."""
+        self._waiting.append((on_reply, self._loop.time()))
+        if self._timer is None:
+            self._timer = self._loop.call_later(self._timeout, self._check_oldest)
+
+    def refuse(self, on_reply: OnReply) -> None:
+        """Answer a command that cannot go out any more."""
+        self._loop.call_soon(on_reply, Refused(f"The connection to Redis at {self._where} is closed."))
+
+    def answer(self, reply: Any) -> None:
+        """Hand ``reply`` to the oldest command. Raises IndexError when none waits."""
+        on_reply, _ = self._waiting.popleft()
+        self._answered += 1
+        try:
+            on_reply(reply)
+        except Exception as error:  # noqa: BLE001 - one caller's mistake must not cost the others their replies
+            self._report(error, on_reply)
+
+    def end(self, kind: type[RedisFault], why: str) -> None:
+        """Become closed, once; soon after, answer everything that waits, then say so to ``on_lost``."""
+        if self.closed:
+            return
+        self.closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._hang_up()
+        # Not from here: this may run inside a caller's own callback.
+        self._loop.call_soon(self._answer_all, kind, self._text(why))
 
     async def close(self) -> None:
         """See :meth:`Connection.close`."""
         self._on_lost = None
-        self._end(Disconnected, "closed here")
+        self.end(Disconnected, "closed here")
         self._answer_all(Disconnected, self._text("closed here"))
-        if self._transport is not None:
-            await asyncio.wait({self._gone}, timeout=1.0)
 
-    # what the transport calls
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
-        sock = transport.get_extra_info("socket")
-        if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-
-    def data_received(self, data: bytes) -> None:
-        reader, waiting = self._reader, self._waiting
-        try:
-            reader.feed(data)
-            while (reply := reader.gets()) is not _NOTHING:
-                on_reply, _ = waiting.popleft()
-                self._answered += 1
-                try:
-                    on_reply(reply)
-                except Exception as error:  # noqa: BLE001 - one caller's mistake must not cost the others their replies
-                    self._report(error, on_reply)
-        except (hiredis.ProtocolError, IndexError) as error:
-            self._end(Disconnected, f"it sent something that is not Redis' protocol: {error}")
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if not self._gone.done():
-            self._gone.set_result(None)
-        self._end(Disconnected, str(exc) if exc is not None else "closed by the server")
-
-    # inside
+    def _hang_up(self) -> None:
+        """Let go of the wire. Called once."""
 
     def _check_oldest(self) -> None:
         self._timer = None
@@ -442,23 +434,7 @@ class _Stream(asyncio.Protocol):
             self._late = True
             self._timer = self._loop.call_later(_GRACE, self._check_oldest)
         else:
-            self._end(TimedOut, f"no answer within {self._timeout:g} s")
-
-    def _end(self, kind: type[RedisFault], why: str) -> None:
-        """Become closed, once: answer everything that waits, then say so."""
-        if self.closed:
-            return
-        self.closed = True
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self._transport is not None:
-            self._transport.abort()
-        # Not from here: this may run inside a caller's own callback.
-        self._loop.call_soon(self._answer_all, kind, self._text(why))
-
-    def _text(self, why: str) -> str:
-        return f"The connection to Redis at {self._where} was lost: {why}."
+            self.end(TimedOut, f"no answer within {self._timeout:g} s")
 
     def _answer_all(self, kind: type[RedisFault], text: str) -> None:
         waiting = self._waiting
@@ -466,16 +442,78 @@ class _Stream(asyncio.Protocol):
             on_reply, _ = waiting.popleft()
             try:
                 on_reply(kind(text))
-            except Exception as error:  # noqa: BLE001 - see data_received
+            except Exception as error:  # noqa: BLE001 - as in answer
                 self._report(error, on_reply)
-        if self._greeted and self._on_lost is not None:
-            on_lost, self._on_lost = self._on_lost, None
+        on_lost, self._on_lost = self._on_lost, None
+        if on_lost is not None:
             on_lost(kind(text))
+
+    def _text(self, why: str) -> str:
+        return f"The connection to Redis at {self._where} was lost: {why}."
 
     def _report(self, error: Exception, on_reply: OnReply) -> None:
         self._loop.call_exception_handler(
             {"message": "a callback for a reply from Redis raised", "exception": error, "callback": on_reply}
         )
+
+
+class _Stream(Pipeline, asyncio.Protocol):
+    """A :class:`Connection` on an asyncio transport."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, timeout: float, *, where: str) -> None:
+        super().__init__(loop, timeout, None, where=where)
+        self._reader = hiredis.Reader(replyError=fault_of, notEnoughData=_NOTHING)
+        self._transport: asyncio.Transport | None = None
+        self._gone = asyncio.Event()
+
+    def submit(self, command: Command, on_reply: OnReply) -> None:
+        """See :meth:`Connection.submit`."""
+        transport = self._transport
+        if self.closed or transport is None:
+            self.refuse(on_reply)
+            return
+        data = hiredis.pack_command(command)
+        self.expect(on_reply)
+        transport.write(data)
+
+    def begin(self, on_lost: Callable[[RedisFault], None] | None) -> None:
+        """Take up service: the greeting was answered, so from here on a loss is worth telling."""
+        self._on_lost = on_lost
+
+    async def close(self) -> None:
+        """See :meth:`Connection.close`."""
+        await super().close()
+        if self._transport is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_CLOSE_TIMEOUT):
+                    await self._gone.wait()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """asyncio: there is a connection."""
+        self._transport = cast(asyncio.Transport, transport)
+        sock = transport.get_extra_info("socket")
+        if sock is not None and sock.family in {socket.AF_INET, socket.AF_INET6}:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+
+    def data_received(self, data: bytes) -> None:
+        """asyncio: bytes have come."""
+        gets = self._reader.gets
+        try:
+            self._reader.feed(data)
+            while (reply := gets()) is not _NOTHING:
+                self.answer(reply)
+        except (hiredis.ProtocolError, IndexError) as error:
+            self.end(Disconnected, f"it sent something that is not Redis' protocol: {error}")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """asyncio: the connection is gone."""
+        self._gone.set()
+        self.end(Disconnected, str(exc) if exc is not None else "closed by the server")
+
+    def _hang_up(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
 
 
 class _Blocking:
@@ -563,6 +601,7 @@ def _closing_on_error(sock: socket.socket) -> Iterator[None]:
 
 
 _NOTHING = object()
+_CLOSE_TIMEOUT = 1.0  # seconds a transport has to say that it is gone
 _GRACE = 0.05  # seconds a late reply is waited for once more, after the loop has polled
 _OPTIONS = frozenset(
     {

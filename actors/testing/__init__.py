@@ -1,0 +1,1 @@
+"""What tests of actors are written with."""
