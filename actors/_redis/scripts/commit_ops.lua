@@ -39,7 +39,7 @@ local function rare(code, k, nk, p, na)
       redis.call('HSET', KEYS[k + 1], ARGV[j + 1], ARGV[j + 2])
       redis.call('ZADD', KEYS[k], due, ARGV[j + 1])
       if redis.call('ZRANGE', KEYS[k], 0, 0)[1] == ARGV[j + 1] then
-        redis.call('XADD', KEYS[k + 2], '*', 'd', '\153\1\160\160\160\128\160\192\0\148\192\192\192\2')
+        redis.call('XADD', KEYS[k + 2], '*', 'd', '\153\1\161-\161-\160\128\160\192\0\148\192\144\192\2')
       end
     end
   elseif code == 'B' then

@@ -90,7 +90,7 @@ local function room(mailbox, payload, asked)
 end
 
 local function nudge(mailbox)
-  redis.call('XADD', mailbox, '*', 'd', '\153\1\160\160\160\128\160\192\0\148\192\192\192\2')
+  redis.call('XADD', mailbox, '*', 'd', '\153\1\161-\161-\160\128\160\192\0\148\192\144\192\2')
 end
 
 while p <= count do

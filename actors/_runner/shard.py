@@ -1,0 +1,53 @@
+"""One owned shard: its ledger, its actors, and how far it has been read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from actors._mailbox.commit import Ledger
+
+if TYPE_CHECKING:
+    from actors._runner.activation import Activation
+    from actors.ids import ShardId
+
+Address = tuple[str, str]
+
+
+class OwnedShard(Ledger):
+    """A shard while this runner owns it, in one epoch."""
+
+    __slots__ = (
+        "activations",
+        "alive",
+        "draining",
+        "drained",
+        "epoch",
+        "id",
+        "marks",
+        "next_timer",
+        "refused",
+        "seen",
+        "suspects_upto",
+        "timer",
+        "waiting_asks",
+    )
+
+    def __init__(self, shard: ShardId, mailbox: str, token: str, epoch: str, *, suspects_upto: tuple[int, int]) -> None:
+        super().__init__(shard.label, mailbox, token)
+        self.id = shard
+        self.epoch = epoch
+        self.activations: dict[Address, Activation] = {}
+        self.alive = True
+        self.draining = False
+        self.seen: tuple[int, int] = (0, 0)
+        """The last entry read from the stream in this epoch."""
+        self.suspects_upto = suspects_upto
+        """Entries up to here stood in the stream when an owner died; (0, 0): none."""
+        self.marks: dict[bytes, int] = {}
+        """Suspects that were started before, by how many epochs that ended with a death."""
+        self.refused: dict[bytes, str] = {}
+        """Entries whose commit Redis refused for good, with the reason."""
+        self.waiting_asks = 0
+        """Running turns of this shard that wait on an ask."""
+        self.next_timer: int | None = None
+        self.timer: object | None = None
