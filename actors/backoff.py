@@ -30,7 +30,9 @@ class Backoff:
         if not 0.0 <= jitter <= 1.0:
             raise ValueError(f"jitter is {jitter}; it must be between 0 and 1")
         if initial < 0 or maximum < 0 or factor < 1:
-            raise ValueError(f"initial={initial}, maximum={maximum}, factor={factor}: the first two must not be negative, factor at least 1")
+            raise ValueError(
+                f"initial={initial}, maximum={maximum}, factor={factor}: the first two must not be negative, factor at least 1"
+            )
         self._strategy = _JitteredExponential(random, jitter, multiplier=initial, max=maximum, exp_base=factor)
 
     def delay(self, attempt: int) -> float:
@@ -45,7 +47,7 @@ class Backoff:
 class _JitteredExponential(wait_exponential):
     """tenacity's exponential wait, its jitter drawn from a given random source."""
 
-    def __init__(self, random: Random, jitter: float, *, multiplier: float, max: float, exp_base: float) -> None:  # noqa: A002 - the parent's name
+    def __init__(self, random: Random, jitter: float, *, multiplier: float, max: float, exp_base: float) -> None:
         super().__init__(multiplier=multiplier, max=max, exp_base=exp_base)
         self._random = random
         self._jitter = jitter

@@ -19,7 +19,7 @@ import socket
 import ssl
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any, NamedTuple, Protocol, cast
 from urllib.parse import parse_qs, urlsplit
 
@@ -114,9 +114,7 @@ class Server(Protocol):
         """True where time is virtual and a connection without traffic costs nothing."""
         ...
 
-    async def connect(
-        self, purpose: str, *, timeout: float, on_lost: Callable[[RedisFault], None] | None = None
-    ) -> Connection:
+    async def connect(self, purpose: str, *, timeout: float, on_lost: Callable[[RedisFault], None] | None = None) -> Connection:
         """Return a connection that is authenticated and named after ``purpose``.
 
         ``timeout`` bounds the connecting, and later each command: when the oldest
@@ -161,9 +159,7 @@ class TcpServer:
     def __repr__(self) -> str:
         return f"TcpServer({self.url})"
 
-    async def connect(
-        self, purpose: str, *, timeout: float, on_lost: Callable[[RedisFault], None] | None = None
-    ) -> Connection:
+    async def connect(self, purpose: str, *, timeout: float, on_lost: Callable[[RedisFault], None] | None = None) -> Connection:
         """See :meth:`Server.connect`."""
         target = self._target
         loop = asyncio.get_running_loop()
@@ -180,9 +176,7 @@ class TcpServer:
                         ssl=target.tls(),
                         server_hostname=target.host if target.encrypted else None,
                     )
-                replies = await asyncio.gather(
-                    *[stream.execute(*command) for command in target.greeting(purpose)], return_exceptions=True
-                )
+                replies = await asyncio.gather(*[stream.execute(*command) for command in target.greeting(purpose)], return_exceptions=True)
         except TimeoutError:
             await stream.close()
             raise Refused(f"Redis at {self.url} did not answer within {timeout:g} s.") from None
@@ -335,9 +329,7 @@ def masked_url(url: str) -> str:
     for name in ("password", "ssl_password"):
         for value in parse_qs(query, keep_blank_values=True).get(name, []):
             if value:
-                query = "&".join(
-                    f"{name}=***" if part.startswith(f"{name}=") else part for part in query.split("&")
-                )
+                query = "&".join(f"{name}=***" if part.startswith(f"{name}=") else part for part in query.split("&"))
     return parts._replace(netloc=netloc, query=query).geturl()
 
 
@@ -452,9 +444,7 @@ class Pipeline:
         return f"The connection to Redis at {self._where} was lost: {why}."
 
     def _report(self, error: Exception, on_reply: OnReply) -> None:
-        self._loop.call_exception_handler(
-            {"message": "a callback for a reply from Redis raised", "exception": error, "callback": on_reply}
-        )
+        self._loop.call_exception_handler({"message": "a callback for a reply from Redis raised", "exception": error, "callback": on_reply})
 
 
 class _Stream(Pipeline, asyncio.Protocol):
@@ -472,7 +462,7 @@ class _Stream(Pipeline, asyncio.Protocol):
         if self.closed or transport is None:
             self.refuse(on_reply)
             return
-        data = hiredis.pack_command(command)
+        data = _pack(command)
         self.expect(on_reply)
         transport.write(data)
 
@@ -530,7 +520,7 @@ class _Blocking:
         """See :meth:`SyncConnection.execute`."""
         if self.closed:
             raise Refused(f"The connection to Redis at {self._where} is closed.")
-        data = hiredis.pack_command(command)
+        data = _pack(command)
         try:
             reply = self._exchange(data)
         except TimeoutError:
@@ -579,7 +569,10 @@ def _refused(url: str, error: OSError) -> Refused:
     if isinstance(error, TimeoutError):
         return Refused(f"Redis at {url} did not answer in time.")
     if isinstance(error, ssl.SSLError):
-        return Refused(f"TLS with Redis at {url} failed: {error}. Check ssl_ca_certs, ssl_certfile and ssl_keyfile in the URL, and that the port speaks TLS.")
+        return Refused(
+            f"TLS with Redis at {url} failed: {error}. "
+            "Check ssl_ca_certs, ssl_certfile and ssl_keyfile in the URL, and that the port speaks TLS."
+        )
     if isinstance(error, ConnectionRefusedError):
         return Refused(f"Nothing listens at {url}: connection refused. Is Redis running there?")
     if isinstance(error, socket.gaierror):
@@ -592,13 +585,16 @@ def _bad_url(masked: str, problem: str, hint: str = "write redis://user:password
 
 
 @contextlib.contextmanager
-def _closing_on_error(sock: socket.socket) -> Iterator[None]:
+def _closing_on_error(sock: socket.socket) -> Generator[None, None, None]:
     try:
         yield
     except BaseException:
         sock.close()
         raise
 
+
+# Typed by hand: the library's stub takes it for a tuple of one.
+_pack: Callable[[Command], bytes] = getattr(hiredis, "pack_command")  # noqa: B009
 
 _NOTHING = object()
 _CLOSE_TIMEOUT = 1.0  # seconds a transport has to say that it is gone

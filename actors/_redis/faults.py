@@ -216,14 +216,13 @@ def _by_text(message: str) -> type[RedisFault]:
     return CommandFailed
 
 
-_BY_CODE: dict[str, type[RedisFault]] = {
-    kind.code: kind
-    for kind in (
-        NoScript, Loading, Busy, ReadOnly, MasterDown, OutOfMemory, Misconfigured, NoReplicas,
-        ClusterDown, Moved, Ask, TryAgain, Aborted, NoGroup, Unblocked, NoPermission,
-        AuthenticationFailed, WrongType, GroupExists,
-    )
-} | {"WRONGPASS": AuthenticationFailed, "DENIED": AuthenticationFailed}  # fmt: skip
+_NAMED: tuple[type[RedisFault], ...] = (
+    NoScript, Loading, Busy, ReadOnly, MasterDown, OutOfMemory, Misconfigured, NoReplicas,
+    ClusterDown, Moved, Ask, TryAgain, Aborted, NoGroup, Unblocked, NoPermission,
+    AuthenticationFailed, WrongType, GroupExists,
+)  # fmt: skip
+
+_BY_CODE = {kind.code: kind for kind in _NAMED} | {"WRONGPASS": AuthenticationFailed, "DENIED": AuthenticationFailed}
 
 # Redis 6.2: "ERR Error running script (call to f_<sha>): @user_script:3: @user_script: 3: -OOM command not allowed …"
 # Redis 7, Valkey: "OOM command not allowed … script: <sha>, on @user_script:3."

@@ -43,6 +43,12 @@ def load(name: str) -> Script:
     return Script(name, _text(name, ()))
 
 
+def names() -> list[str]:
+    """Return the names of all script files, those that are only included by others too."""
+    files = resources.files("actors._redis").joinpath("scripts").iterdir()
+    return sorted(file.name.removesuffix(".lua") for file in files if file.name.endswith(".lua"))
+
+
 async def run(connection: Connection, script: Script, keys: Sequence[Argument], args: Sequence[Argument]) -> Any:
     """Run ``script`` and return its reply; raise :class:`~actors._redis.faults.RedisFault`.
 
@@ -53,9 +59,7 @@ async def run(connection: Connection, script: Script, keys: Sequence[Argument], 
     return await future
 
 
-def submit(
-    connection: Connection, script: Script, keys: Sequence[Argument], args: Sequence[Argument], on_reply: OnReply
-) -> None:
+def submit(connection: Connection, script: Script, keys: Sequence[Argument], args: Sequence[Argument], on_reply: OnReply) -> None:
     """Run ``script``; ``on_reply`` gets its reply or a fault, once.
 
     Where the server does not know the script, it is loaded and called once more. Commands

@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import selectors
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -63,9 +62,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     # threads
 
-    def run_in_executor(  # type: ignore[override]  # typeshed knows it as a coroutine's cousin
-        self, executor: Executor | None, func: Callable[[*_Ts], _T], *args: *_Ts
-    ) -> asyncio.Future[_T]:
+    def run_in_executor(self, executor: Executor | None, func: Callable[[*_Ts], _T], *args: *_Ts) -> asyncio.Future[_T]:
         """As asyncio's, and counted: until the job's result has been delivered, time does not jump."""
         counted = _Counted(executor or self._default_pool())
         future = super().run_in_executor(counted, func, *args)
