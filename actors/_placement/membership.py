@@ -77,9 +77,7 @@ class Absences:
 
     def look(self, leases: Mapping[str, bool], *, now: float) -> None:
         """Take in one look: incarnation → whether its lease is there. Those not looked at are forgotten."""
-        self._since = {
-            incarnation: self._since.get(incarnation, now) for incarnation, there in leases.items() if not there
-        }
+        self._since = {incarnation: self._since.get(incarnation, now) for incarnation, there in leases.items() if not there}
 
     def gone(self, *, now: float) -> frozenset[str]:
         """Return the incarnations that have been missing for the grace."""

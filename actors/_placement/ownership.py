@@ -29,7 +29,8 @@ another one.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Set
+from collections.abc import Collection, Mapping
+from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
 import msgspec
@@ -111,9 +112,9 @@ class Plan(NamedTuple):
 def plan(
     *,
     me: str,
-    wanted: Set[ShardId],
+    wanted: AbstractSet[ShardId],
     records: Mapping[ShardId, Record],
-    dead: Set[str],
+    dead: AbstractSet[str],
     held: Mapping[ShardId, str],
     draining: Collection[ShardId] = (),
 ) -> Plan:

@@ -16,9 +16,10 @@ import msgspec
 from actors._placement import membership
 from actors._placement.membership import Holder, Member
 from actors._placement.ownership import UNOWNED, Acquired, Grant, Moved, OwnerAlive, Record
+from actors._placement.server import Host
 from actors._redis import scripts
 from actors._redis.connection import Connection
-from actors._redis.faults import NoPermission, RedisFault
+from actors._redis.faults import CommandFailed, NoPermission
 from actors._redis.keys import Keys
 from actors.ids import ShardId
 
@@ -63,16 +64,6 @@ class Event(NamedTuple):
     def shards(self) -> tuple[str, ...]:
         """The labels a release names."""
         return tuple(self.fields.get("s", "").split())
-
-
-class Host(NamedTuple):
-    """What a server says of itself. ``None`` where this user may not ask."""
-
-    version: str
-    valkey: str | None
-    role: str
-    config: dict[str, str] | None
-    """Of CONFIG GET: maxmemory, maxmemory-policy, appendonly, appendfsync, save."""
 
 
 class PlacementStore:
@@ -121,9 +112,7 @@ class PlacementStore:
     async def leave(self, name: str, incarnation: str) -> tuple[ShardId, ...]:
         """Go for good. Returns the shards whose records still name us, with nothing changed; none: we have left."""
         keys = self._keys
-        status, *labels = await self._run(
-            _LEAVE, [keys.members, keys.lease(incarnation), keys.control, keys.own], [name, incarnation]
-        )
+        status, *labels = await self._run(_LEAVE, [keys.members, keys.lease(incarnation), keys.control, keys.own], [name, incarnation])
         return tuple(ShardId.parse(label.decode()) for label in labels) if status == b"owns" else ()
 
     async def prune(self, members: Sequence[Member]) -> tuple[str, ...]:
@@ -137,7 +126,7 @@ class PlacementStore:
         return tuple(name.decode() for name in names)
 
     async def members(self) -> tuple[Member, ...]:
-        """Return who is listed, by name. Records that cannot be read are left out: see :meth:`unreadable_members`."""
+        """Return who is listed, by name. Records that cannot be read are left out."""
         return self._read_members(await self._connection.execute("HGETALL", self._keys.members))
 
     async def leases(self, incarnations: Sequence[str]) -> dict[str, bool]:
@@ -170,10 +159,7 @@ class PlacementStore:
         if not shards:
             return {}
         texts = await self._connection.execute("HMGET", self._keys.own, *(shard.label for shard in shards))
-        return {
-            shard: UNOWNED if text is None else Record.parse(text.decode())
-            for shard, text in zip(shards, texts, strict=True)
-        }
+        return {shard: UNOWNED if text is None else Record.parse(text.decode()) for shard, text in zip(shards, texts, strict=True)}
 
     async def acquire(self, incarnation: str, wanted: Sequence[Wanted]) -> list[Acquired] | None:
         """Take shards; one answer each, in order. None, with nothing changed, when our own lease is gone."""
@@ -207,9 +193,7 @@ class PlacementStore:
             words += (label, token)
         return [answer == b"ok" for answer in await self._run(_RELEASE, names, words)]
 
-    async def regroup(
-        self, incarnation: str, reader: str, generation: int, positions: Sequence[Position]
-    ) -> list[bool] | None:
+    async def regroup(self, incarnation: str, reader: str, generation: int, positions: Sequence[Position]) -> list[bool] | None:
         """Give a reader's streams the group ``<incarnation>.<reader>.<generation>``, each from where it has read.
 
         Returns per shard whether it is still ours, or None when this generation or a newer
@@ -231,9 +215,7 @@ class PlacementStore:
 
     async def events(self, after: str, *, wait: float) -> list[Event]:
         """Return the events after id ``after``; waits up to ``wait`` seconds for the first."""
-        reply = await self._connection.execute(
-            "XREAD", "COUNT", 1000, "BLOCK", ms(wait), "STREAMS", self._keys.control, after
-        )
+        reply = await self._connection.execute("XREAD", "COUNT", 1000, "BLOCK", ms(wait), "STREAMS", self._keys.control, after)
         if not reply:
             return []
         return [_event(entry, flat) for entry, flat in reply[0][1]]
@@ -249,25 +231,24 @@ class PlacementStore:
         return _texts(await self._run(_FACTS, [self._keys.facts], [word for pair in facts.items() for word in pair]))
 
     async def host(self) -> Host:
-        """Ask the server what it is."""
-        info = _sections(await self._connection.execute("INFO", "server"))
-        try:
-            role = (await self._connection.execute("ROLE"))[0].decode()
-        except NoPermission:
-            role = _sections(await self._connection.execute("INFO", "replication")).get("role", "master")
-        config: dict[str, str] | None = {}
-        for name in ("maxmemory", "maxmemory-policy", "appendonly", "appendfsync", "save"):
-            try:
-                config.update(_texts(await self._connection.execute("CONFIG", "GET", name)))
-            except RedisFault:
-                config = None
-                break
-        return Host(info.get("redis_version", "0"), info.get("valkey_version"), role, config)
+        """Ask the server what it is. What this user may not ask stays empty."""
+        info = await self._permitted("INFO")
+        role = await self._permitted("ROLE")
+        config: dict[str, str] = {}
+        for name in ("maxmemory-policy", "appendonly", "appendfsync", "save"):
+            config |= _texts(await self._permitted("CONFIG", "GET", name) or [])
+        return Host(_sections(info or b""), config, role[0].decode() if role else "")
 
     # inside
 
     async def _run(self, script: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
         return await scripts.run(self._connection, scripts.load(script), keys, args)
+
+    async def _permitted(self, *command: str) -> Any:
+        try:
+            return await self._connection.execute(*command)
+        except (NoPermission, CommandFailed):
+            return None
 
     @staticmethod
     def _read_members(flat: Sequence[bytes]) -> tuple[Member, ...]:
