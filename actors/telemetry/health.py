@@ -66,8 +66,17 @@ class Verdict(msgspec.Struct, frozen=True):
         return {
             "status": "ok" if self.ok else "failing",
             "failing": [f"{check.name}: {check.detail}" for check in self.checks if not check.ok],
-            "checks": {check.name: check.detail for check in self.checks},
+            "checks": self.checks,
         }
+
+    @classmethod
+    def read(cls, body: bytes) -> Verdict:
+        """Read a verdict that another process reported as JSON. Raises ``msgspec.DecodeError``."""
+        return cls(msgspec.json.decode(body, type=_Report).checks)
+
+
+class _Report(msgspec.Struct):
+    checks: tuple[Check, ...]
 
 
 def live(vitals: Vitals) -> Verdict:

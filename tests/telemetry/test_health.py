@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from actors.telemetry.health import LOOP_BLOCKED_AFTER, STALE_AFTER, Check, Vitals, live, ready, together
+from actors.telemetry.health import LOOP_BLOCKED_AFTER, STALE_AFTER, Check, Verdict, Vitals, live, ready, together
 
 WELL = Vitals(now=1000.0, loop_turned_at=999.9, redis_answered_at=999.0, lease_trusted_until=1007.0, actor_types=2)
 
@@ -54,3 +54,10 @@ def test_several_processes_are_as_well_as_the_worst() -> None:
     assert not together({}).ok
     sick = together({"pod-0": well, "pod-1": (Check("redis", ok=False, detail="timed out"),)})
     assert sick.report()["failing"] == ["pod-1/redis: timed out"]
+
+
+def test_a_verdict_survives_its_report() -> None:
+    """A parent reads what its children answered to the same question."""
+    verdict = ready(but(draining=True))
+
+    assert Verdict.read(msgspec.json.encode(verdict.report())) == verdict
