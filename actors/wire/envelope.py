@@ -18,8 +18,8 @@ import msgspec
 
 from actors.wire.depth import deeper_than
 
-READS = range(1, 2)
-"""Wire versions that this code reads. It writes the one recorded in Redis."""
+OLDEST, NEWEST = 1, 1
+"""The wire versions that this code reads. It writes the one recorded in Redis."""
 
 MAX_DEPTH = 64
 _ANY_STACK = 256  # bytes, and so levels, that any thread's stack can take
@@ -118,7 +118,7 @@ def decode(raw: bytes, *, max_depth: int = MAX_DEPTH) -> Envelope:
         envelope = _decode(raw)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise _diagnosed(raw, error) from None
-    if envelope.version not in READS:
+    if not OLDEST <= envelope.version <= NEWEST:
         raise Unreadable("wrong_version", _version_text(envelope.version))
     if short and len(envelope.args) >= max_depth and deeper_than(bytes(envelope.args), max_depth - 1):
         raise _too_deep(max_depth)
@@ -137,10 +137,10 @@ def _diagnosed(raw: bytes, error: Exception) -> Unreadable:
         version = msgspec.msgpack.decode(first, type=int)
     except (msgspec.MsgspecError, ValueError, IndexError):
         return Unreadable("wrong_shape", str(error))
-    if version not in READS:
+    if not OLDEST <= version <= NEWEST:
         return Unreadable("wrong_version", _version_text(version))
     return Unreadable("wrong_shape", str(error))
 
 
 def _version_text(version: int) -> str:
-    return f"wire version {version}, this code reads {READS.start} to {READS.stop - 1}"
+    return f"wire version {version}, this code reads {OLDEST} to {NEWEST}"

@@ -1,0 +1,126 @@
+"""The body of a reply: a msgpack array of a status and what it says.
+
+======  ==========================================================
+status  body
+======  ==========================================================
+0       the value
+1       a domain error
+2       an error of ours: its reason and its evidence
+3       a group of domain errors, groups inside it included
+4       an item of a streaming reply
+5       the end of a streaming reply
+======  ==========================================================
+
+A value is copied behind two fixed bytes and decoded from behind them: the status of
+what nearly every reply is costs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import msgspec
+
+from actors.errors import ClusterError, DomainError, RemoteError, SerializationFailed, error_from_wire, error_to_wire, is_domain_error
+from actors.wire import domain
+from actors.wire.depth import deeper_than
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+VALUE, DOMAIN_ERROR, CLUSTER_ERROR, ERROR_GROUP, ITEM, END = range(6)
+
+_VALUE: Final = b"\x92\x00"
+_ITEM: Final = b"\x92\x04"
+_END_BODY: Final = b"\x92\x05\xc0"
+_MAX_DEPTH: Final = 64
+
+
+class End:
+    """A streaming reply is over."""
+
+
+END_OF_STREAM: Final = End()
+
+
+class Method(Protocol):
+    """What decoding a reply needs to know of the method."""
+
+    decode_reply: Callable[..., Any]
+
+
+def encode_value(raw: bytes) -> bytes:
+    """Return the body that carries an encoded value."""
+    return _VALUE + raw
+
+
+def encode_item(raw: bytes) -> bytes:
+    """Return the body that carries one encoded item of a stream."""
+    return _ITEM + raw
+
+
+def encode_end() -> bytes:
+    """Return the body that ends a stream."""
+    return _END_BODY
+
+
+def encode_error(error: BaseException, *, actor_type: str = "", key: str = "", method: str = "", attempts: int = 1) -> bytes:
+    """Return the body that carries an error. Never raises.
+
+    Domain errors, and groups of nothing else, arrive as they are; so does a
+    :class:`ClusterError`; anything else becomes a :class:`RemoteError` of the given actor,
+    method and number of attempts.
+    """
+    if is_domain_error(error):
+        try:
+            if isinstance(error, DomainError):
+                return msgspec.msgpack.encode((DOMAIN_ERROR, domain.to_wire(error)))
+            if isinstance(error, BaseExceptionGroup):
+                return msgspec.msgpack.encode((ERROR_GROUP, domain.group_to_wire(error)))
+        except Exception as problem:  # noqa: BLE001 - a field's own encoding may raise anything
+            error = SerializationFailed(what=f"error {type(error).__qualname__}", problem=str(problem), actor_type=actor_type, key=key, method=method)
+    if not isinstance(error, ClusterError):
+        error = RemoteError(type_name=type(error).__qualname__, message=_text(error), attempts=attempts, actor_type=actor_type, key=key, method=method)
+    return msgspec.msgpack.encode((CLUSTER_ERROR, error_to_wire(error)), enc_hook=repr)
+
+
+def decode(raw: bytes, method: Method, sender: object = None, key: str = "") -> Any:
+    """Return the value or item in a reply's body, or :data:`END_OF_STREAM`; raise the error that it carries.
+
+    Raises :class:`SerializationFailed` for a body that cannot be read.
+    """
+    status = raw[:2]
+    if status == _VALUE or status == _ITEM:
+        return method.decode_reply(raw[2:], sender, key)
+    if raw == _END_BODY:
+        return END_OF_STREAM
+    raise _error_in(raw)
+
+
+def _error_in(raw: bytes) -> BaseException:
+    try:
+        if deeper_than(raw, _MAX_DEPTH):
+            raise ValueError(f"nested over {_MAX_DEPTH} levels")
+        status, body = _decode_body(raw)
+        if status == DOMAIN_ERROR:
+            return domain.from_wire(_decode_domain(body))
+        if status == ERROR_GROUP:
+            return domain.group_from_wire(_decode_group(body))
+        if status == CLUSTER_ERROR:
+            return error_from_wire(*_decode_cluster(body))
+        raise ValueError(f"status {status} is none this version knows")
+    except (msgspec.MsgspecError, ValueError, RecursionError) as problem:
+        return SerializationFailed(what="reply received", problem=str(problem))
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as second:  # noqa: BLE001 - its __str__ is the application's
+        return f"(its text failed with {type(second).__qualname__})"
+
+
+_decode_body = msgspec.msgpack.Decoder(tuple[int, msgspec.Raw]).decode
+_decode_domain = msgspec.msgpack.Decoder(domain.Flat).decode
+_decode_group = msgspec.msgpack.Decoder(domain.Group).decode
+_decode_cluster = msgspec.msgpack.Decoder(tuple[str, dict[str, Any]]).decode
