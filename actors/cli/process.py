@@ -32,6 +32,8 @@ class RunnerProcess:
         self.socket = str(socket)
         self._arguments = (sys.executable, "-m", "actors.cli", "run", *arguments, "--child", self.socket)
         self._environ = {**environ, "ACTORS_RUNNER_NAME": name}
+        self.starts = 0
+        """How often it was started."""
         self._process: asyncio.subprocess.Process | None = None
 
     @property
@@ -49,6 +51,7 @@ class RunnerProcess:
             env=self._environ,
             start_new_session=True,
         )
+        self.starts += 1
 
     async def wait(self) -> int:
         """Wait for the process to end and return its exit code."""

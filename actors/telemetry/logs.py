@@ -1,8 +1,8 @@
 """Logs as JSON lines for machines or as text for people.
 
 Every record carries what it happened in: the system and the runner, and inside a
-handler the actor, method, message, shard, epoch and attempt, which the package's record
-factory has put on it. Events arrive under their class name, with their fields.
+handler the actor, method, message, shard, epoch and attempt, which
+:func:`actors.context.mark_log_records` has put on it. Events arrive under their class name, with their fields.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ class JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the record's line. A value that JSON has no form for is written as its repr."""
         line: dict[str, Any] = {
+            **getattr(record, "event_fields", {}),
             "time": _timestamp(record.created),
             "level": record.levelname.lower(),
             "logger": record.name,
@@ -78,7 +79,7 @@ class TextFormatter(logging.Formatter):
         if self._colour:
             level = f"\x1b[{_COLOURS.get(record.levelno, '0')}m{level}\x1b[0m"
         where = f"{self._runner}  " if self._runner else ""
-        extra = {} if hasattr(record, "event") else _extra(record)
+        extra = {} if hasattr(record, "event") else _extra(record)  # an event's text has it all
         context = "  ".join(f"{name}={value}" for name, value in extra.items() if value not in {None, ""})
         if context and self._colour:
             context = f"\x1b[2m{context}\x1b[0m"
@@ -124,9 +125,8 @@ class EventLog:
         if held_back:
             self._logger.log(event.level, "%d more events %s were not logged", held_back, kind)
         if through:
-            # Under one name each, prefixed where a record has that name for something else.
-            fields = {(f"event_{name}" if name in _STANDARD else name): value for name, value in event.fields().items()}
-            self._logger.log(event.level, "%s", event, extra={**fields, "event": kind})
+            # The fields in one attribute: logging refuses an extra that a record has already.
+            self._logger.log(event.level, "%s", event, extra={"event": kind, "event_fields": event.fields()})
 
 
 def configure(
@@ -155,7 +155,7 @@ def formatter(form: LogFormat, *, tty: bool, constant: Mapping[str, str] | None 
 
 
 def _extra(record: logging.LogRecord) -> dict[str, Any]:
-    return {name: value for name, value in vars(record).items() if name not in _STANDARD and not name.startswith("_")}
+    return {name: value for name, value in vars(record).items() if name not in _STANDARD and name != "event_fields"}
 
 
 def _plain(value: object) -> str:

@@ -65,6 +65,18 @@ def test_no_value_costs_a_line(value: object, logger: tuple[logging.Logger, io.S
     assert "thing" in line
 
 
+def test_a_line_inside_a_handler_says_which(logger: tuple[logging.Logger, io.StringIO]) -> None:
+    """What a record factory has put on the record is on the line."""
+    log, stream = logger
+    record = log.makeRecord(log.name, logging.INFO, "f", 1, "paid", (), None)
+    vars(record).update(actor="Account/alice", actor_message="01J", actor_epoch="7")
+
+    log.handle(record)
+
+    (line,) = lines(stream)
+    assert (line["actor"], line["actor_message"], line["actor_epoch"]) == ("Account/alice", "01J", "7")
+
+
 def test_a_traceback_is_part_of_its_line(logger: tuple[logging.Logger, io.StringIO]) -> None:
     log, stream = logger
     try:
