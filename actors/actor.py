@@ -6,7 +6,7 @@ import dataclasses
 import inspect
 import re
 import typing
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, Protocol
 
@@ -42,11 +42,6 @@ _GROUP_NAME = re.compile(r"[A-Za-z0-9_-]+")
 class Cell(Protocol):
     """What a live actor needs of its host."""
 
-    @property
-    def address(self) -> ActorAddress:
-        """Who it is."""
-        ...
-
     def request_deactivate(self) -> None:
         """Deactivate the actor once it has nothing to do."""
         ...
@@ -63,8 +58,8 @@ class Cell(Protocol):
         """Run a coroutine on the event loop, from a handler in a thread, and return its result."""
         ...
 
-    def in_thread(self, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, T]:
-        """Run a function in the turn's executor, in a copy of this context. The turn lasts until it has returned."""
+    def run_in_turn(self, function: Callable[[], T], /) -> Awaitable[T]:
+        """Run a function in a thread, in a copy of this context. Nothing of the actor starts until it has returned."""
         ...
 
 
@@ -72,18 +67,19 @@ class Actor(Generic[S]):
     """Base of actors. ``Actor[S]`` has a durable state of type ``S``, a bare ``Actor`` has none.
 
     An instance is one activation of the actor in memory. An ``__init__`` of your own takes
-    no arguments and finds ``state`` and ``key`` in place.
+    no arguments; what needs the state or the client goes into :meth:`on_activate`.
     """
 
     state: S
     """Loaded before the first message, committed with every turn."""
 
     __cell__: Cell
+    __actor_address__: ActorAddress
 
     @property
     def key(self) -> str:
         """Which of its type it is."""
-        return self.__cell__.address.key
+        return self.__actor_address__.key
 
     @property
     def context(self) -> Context:
@@ -109,7 +105,7 @@ class Actor(Generic[S]):
         self.__cell__.keep_alive(on)
 
     def clear(self) -> None:
-        """Delete the stored state with this turn's commit. ``state`` is a fresh one from here on."""
+        """Delete the stored state with this turn's commit, whatever the turn still makes of it. The next one has a fresh state."""
         self.__cell__.clear_state()
 
     def wait(self, coroutine: Coroutine[Any, Any, T], /) -> T:
@@ -128,15 +124,11 @@ class Actor(Generic[S]):
             raise RuntimeError(f"{type(self).__name__}.{wanted} is there inside a handler only, and none runs here")
         return turn
 
-    @property
-    def __actor_address__(self) -> ActorAddress:
-        return self.__cell__.address
-
     def __actor_ref__(self) -> Any:
-        return registered(type(self)).ref_class.make(self.__cell__.address, None)
+        return registered(type(self)).ref_class.make(self.__actor_address__, None)
 
     def __to_wire__(self) -> tuple[str, str]:
-        return self.__cell__.address.type, self.__cell__.address.key
+        return self.__actor_address__.type, self.__actor_address__.key
 
     @classmethod
     def __from_wire__(cls, value: Any) -> Any:
@@ -191,11 +183,23 @@ class ActorSpec(msgspec.Struct, frozen=True):
     state: StateCodec | None
     ref_class: type[Ref]
 
-    def activate(self, cell: Cell, state: Any) -> Actor[Any]:
-        """Return a live actor in its cell, with its state."""
+    @property
+    def has_on_activate(self) -> bool:
+        """Whether the class has such a hook of its own."""
+        return self.cls.on_activate is not Actor.on_activate
+
+    @property
+    def has_on_deactivate(self) -> bool:
+        """Whether the class has such a hook of its own."""
+        return self.cls.on_deactivate is not Actor.on_deactivate
+
+    def make(self, address: ActorAddress, cell: Cell) -> Actor[Any]:
+        """Return a live actor in its cell. Its state is the host's to set; without one it is ``None``."""
         actor = self.cls.__new__(self.cls)
+        actor.__actor_address__ = address
         actor.__cell__ = cell
-        actor.state = state
+        if self.state is None:
+            actor.state = None
         actor.__init__()  # type: ignore[misc]
         return actor
 

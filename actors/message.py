@@ -11,7 +11,7 @@ Four things come out of one declaration, by where it is looked up:
 
 from __future__ import annotations
 
-import asyncio
+import functools
 import inspect
 import math
 import typing
@@ -83,6 +83,11 @@ class Outgoing(msgspec.Struct, frozen=True, eq=False):
     payload: bytes
     options: CallOptions
     spec: MethodSpec
+
+    @property
+    def payload_raw(self) -> msgspec.Raw:
+        """The arguments as they go into an envelope."""
+        return msgspec.Raw(self.payload)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Outgoing):
@@ -354,7 +359,7 @@ class LiveBound(msgspec.Struct, frozen=True, eq=False):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the method. A plain ``def`` runs in a thread: await it."""
         if self.declared.kind is Kind.THREAD:
-            return self.actor.__cell__.in_thread(self.declared.function, self.actor, *args, **kwargs)
+            return self._in_thread(functools.partial(self.declared.function, self.actor, *args, **kwargs))
         return self.declared.function(self.actor, *args, **kwargs)
 
     def tell(self, *args: Any, **kwargs: Any) -> Coroutine[None, None, Receipt]:
@@ -368,6 +373,9 @@ class LiveBound(msgspec.Struct, frozen=True, eq=False):
     def options(self, **options: Any) -> Any:
         """Return the message with options, addressed to this actor."""
         return self._bound().options(**options)
+
+    async def _in_thread(self, call: Callable[[], Any]) -> Any:
+        return await self.actor.__cell__.run_in_turn(call)
 
     def _bound(self) -> Any:
         return getattr(self.actor.__actor_ref__(), self.declared.name)

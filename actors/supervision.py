@@ -95,8 +95,9 @@ def decide(
     error: BaseException,
     *,
     attempt: int,
-    retry: Retry,
+    retry: Retry | None,
     random: Random,
+    max_attempts: int = 5,
     unavailable: int = 0,
     actor_type: str = "",
     key: str = "",
@@ -105,9 +106,10 @@ def decide(
     """Return what to do after run number ``attempt`` (from 1) of a message ended with ``error``.
 
     ``unavailable`` counts the runs before this one that ended because something was away;
-    they lengthen the wait, not the count. What was cancelled because its caller or its
+    they lengthen the wait, not the count. ``max_attempts`` holds where no ``retry`` is set. What was cancelled because its caller or its
     runner went is not asked here; a turn cut off at its ``turn_timeout`` is a defect.
     """
+    retry = retry or Retry(max_attempts=max_attempts)
     backoff = Backoff(random=random, initial=retry.initial, maximum=retry.maximum, factor=retry.factor, jitter=retry.jitter)
     if is_domain_error(error):
         assert isinstance(error, Exception)

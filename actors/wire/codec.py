@@ -80,6 +80,15 @@ def explained(error: Exception) -> tuple[str, str]:
     return problem, f"{path}.{missing[1]}" if missing else path
 
 
+class StateUnreadable(Exception):  # noqa: N818 - an outcome
+    """The stored state cannot be read by this code, and must be left alone. ``problem`` says why."""
+
+    def __init__(self, *, actor_type: str, problem: str) -> None:
+        self.actor_type = actor_type
+        self.problem = problem
+        super().__init__(f"the stored state of {actor_type} cannot be read by this code: {problem}")
+
+
 class Arguments:
     """The arguments of one method: bound and encoded by the sender, decoded and passed on by the receiver."""
 

@@ -9,6 +9,7 @@ status  body
 3       a group of domain errors, groups inside it included
 4       an item of a streaming reply
 5       the end of a streaming reply
+6       a notice, before the reply: why it may take long
 ======  ==========================================================
 
 A value is copied behind two fixed bytes and decoded from behind them: the status of
@@ -28,10 +29,12 @@ from actors.wire.depth import deeper_than
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-VALUE, DOMAIN_ERROR, CLUSTER_ERROR, ERROR_GROUP, ITEM, END = range(6)
+VALUE, DOMAIN_ERROR, CLUSTER_ERROR, ERROR_GROUP, ITEM, END, NOTICE = range(7)
 
 _VALUE: Final = b"\x92\x00"
 _ITEM: Final = b"\x92\x04"
+_CLUSTER_ERROR: Final = b"\x92\x02"
+_NOTICE: Final = b"\x92\x06"
 _END_BODY: Final = b"\x92\x05\xc0"
 _MAX_DEPTH: Final = 64
 
@@ -81,7 +84,23 @@ def encode_error(error: BaseException, *, actor_type: str = "", key: str = "", m
             error = SerializationFailed(what=f"error {type(error).__qualname__}", problem=str(problem), actor_type=actor_type, key=key, method=method)
     if not isinstance(error, ClusterError):
         error = RemoteError(type_name=type(error).__qualname__, message=_text(error), attempts=attempts, actor_type=actor_type, key=key, method=method)
-    return msgspec.msgpack.encode((CLUSTER_ERROR, error_to_wire(error)), enc_hook=repr)
+    return _CLUSTER_ERROR + _encode_evidence(error_to_wire(error))
+
+
+def encode_notice(error: ClusterError) -> bytes:
+    """Return the body that tells an asker what its call waits for: the error it ends with should its deadline pass."""
+    return _NOTICE + _encode_evidence(error_to_wire(error))
+
+
+def is_notice(raw: bytes) -> bool:
+    """Return whether the body is a notice, behind which the reply is still to come."""
+    return raw[:2] == _NOTICE
+
+
+def read_notice(raw: bytes) -> ClusterError:
+    """Return the error in a notice."""
+    error = _error_in(raw)
+    return error if isinstance(error, ClusterError) else SerializationFailed(what="notice received", problem=_text(error))
 
 
 def decode(raw: bytes, method: Method, sender: object = None, key: str = "") -> Any:
@@ -106,7 +125,7 @@ def _error_in(raw: bytes) -> BaseException:
             return domain.from_wire(_decode_domain(body))
         if status == ERROR_GROUP:
             return domain.group_from_wire(_decode_group(body))
-        if status == CLUSTER_ERROR:
+        if status in (CLUSTER_ERROR, NOTICE):
             return error_from_wire(*_decode_cluster(body))
         raise ValueError(f"status {status} is none this version knows")
     except (msgspec.MsgspecError, ValueError, RecursionError) as problem:
@@ -120,6 +139,7 @@ def _text(error: BaseException) -> str:
         return f"(its text failed with {type(second).__qualname__})"
 
 
+_encode_evidence = msgspec.msgpack.Encoder(enc_hook=repr).encode
 _decode_body = msgspec.msgpack.Decoder(tuple[int, msgspec.Raw]).decode
 _decode_domain = msgspec.msgpack.Decoder(domain.Flat).decode
 _decode_group = msgspec.msgpack.Decoder(domain.Group).decode

@@ -24,7 +24,7 @@ from xxhash import xxh3_64_intdigest
 
 from actors.errors import SerializationFailed
 from actors.wire import types
-from actors.wire.codec import decoder, encode, explained
+from actors.wire.codec import StateUnreadable, decoder, encode, explained
 from actors.wire.depth import deeper_than
 
 if TYPE_CHECKING:
@@ -35,15 +35,6 @@ _DEEPEST = 512
 
 Leftover: TypeAlias = "dict[Any, Any] | None"
 """Fields unknown here, by name: their value as ``msgspec.Raw``, or the leftover of a known field's own value."""
-
-
-class StateUnreadable(Exception):  # noqa: N818 - an outcome
-    """The stored state cannot be read by this code, and must be left alone. ``problem`` says why."""
-
-    def __init__(self, *, actor_type: str, problem: str) -> None:
-        self.actor_type = actor_type
-        self.problem = problem
-        super().__init__(f"the stored state of {actor_type} cannot be read by this code: {problem}")
 
 
 class StateCodec:
