@@ -13,7 +13,9 @@ from actors.lifecycle import ServiceFailed, running
 class Recorder:
     """A service that writes down what happens to it."""
 
-    def __init__(self, name: str, log: list[str], *, fails: asyncio.Event | None = None, stubborn: bool = False, early: bool = False) -> None:
+    def __init__(
+        self, name: str, log: list[str], *, fails: asyncio.Event | None = None, stubborn: bool = False, early: bool = False
+    ) -> None:
         self.name = name
         self._log = log
         self._fails = fails

@@ -15,13 +15,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import re
 import socket
 import ssl
 import time
 from collections import deque
 from collections.abc import Callable, Generator
 from typing import Any, NamedTuple, Protocol, cast
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 import hiredis
 from redis.asyncio.connection import parse_url
@@ -251,13 +252,15 @@ class Target(NamedTuple):
         try:
             parts: dict[str, Any] = dict(parse_url(url))
         except ValueError as error:
-            raise _bad_url(masked, str(error)) from None
+            # Python's own text may quote part of a password that was not encoded.
+            told = str(error) if str(error).startswith(("Redis URL", "Invalid value")) else "cannot be read"
+            raise _bad_url(masked, told, f"{_EXAMPLE}, with special characters in the password percent-encoded") from None
         scheme = urlsplit(url).scheme
         parts.pop("connection_class", None)
         unknown = sorted(set(parts) - _OPTIONS)
         if unknown:
             known = ", ".join(sorted(_OPTIONS - {"host", "port", "path"}))
-            raise _bad_url(masked, f"has the option {unknown[0]!r}, which is not known here", f"use one of {known}")
+            raise _bad_url(masked, f"has the option {unknown[0]!r}, which is not known", f"use one of {known}")
         if scheme == "unix" and not parts.get("path"):
             raise _bad_url(masked, "names no socket", "write unix:///path/to/redis.sock")
         if parts.get("ssl_cert_reqs", "required") not in _CERT_REQS:
@@ -312,25 +315,16 @@ class Target(NamedTuple):
             return None  # a user who may not name connections; a server whose commands will say it themselves
         if isinstance(reply, AuthenticationFailed) or reply.message.startswith(("ERR AUTH", "ERR invalid password")):
             return AuthenticationFailed(f"Redis at {self.url} refused the credentials: {reply}")
+        if isinstance(reply, TimedOut):
+            return Refused(reply.message)
         if isinstance(reply, Disconnected):
             return Refused(f"Redis at {self.url} closed the connection at once.")
         return type(reply)(f"Redis at {self.url} refused the connection: {reply}")
 
 
 def masked_url(url: str) -> str:
-    """Return ``url`` without its secrets, for messages and logs."""
-    parts = urlsplit(url)
-    netloc = parts.netloc
-    if "@" in netloc:
-        credentials, _, place = netloc.rpartition("@")
-        user, colon, _ = credentials.partition(":")
-        netloc = f"{user}{':***' if colon else ''}@{place}"
-    query = parts.query
-    for name in ("password", "ssl_password"):
-        for value in parse_qs(query, keep_blank_values=True).get(name, []):
-            if value:
-                query = "&".join(f"{name}=***" if part.startswith(f"{name}=") else part for part in query.split("&"))
-    return parts._replace(netloc=netloc, query=query).geturl()
+    """Return ``url`` without its secrets, for messages and logs; also where it is no proper URL."""
+    return _SECRET_OPTION.sub(r"\1***", _SECRET.sub(r"\1***@", url))
 
 
 class Pipeline:
@@ -580,7 +574,7 @@ def _refused(url: str, error: OSError) -> Refused:
     return Refused(f"Redis at {url} cannot be reached: {error}.")
 
 
-def _bad_url(masked: str, problem: str, hint: str = "write redis://user:password@host:6379/0") -> ConfigurationError:
+def _bad_url(masked: str, problem: str, hint: str) -> ConfigurationError:
     return ConfigurationError(setting="redis", problem=f"{masked!r}: {problem}", hint=hint)
 
 
@@ -596,6 +590,9 @@ def _closing_on_error(sock: socket.socket) -> Generator[None, None, None]:
 # Typed by hand: the library's stub takes it for a tuple of one.
 _pack: Callable[[Command], bytes] = getattr(hiredis, "pack_command")  # noqa: B009
 
+_EXAMPLE = "write redis://user:password@host:6379/0"
+_SECRET = re.compile(r"(://[^:@/?#]*:).*@")
+_SECRET_OPTION = re.compile(r"([?&](?:ssl_)?password=)[^&#]+")
 _NOTHING = object()
 _CLOSE_TIMEOUT = 1.0  # seconds a transport has to say that it is gone
 _GRACE = 0.05  # seconds a late reply is waited for once more, after the loop has polled

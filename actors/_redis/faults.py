@@ -199,21 +199,17 @@ def fault_of(message: str) -> RedisFault:
     code, _, _ = message.partition(" ")
     kind = _BY_CODE.get(code)
     in_script = _IN_SCRIPT.search(message)
-    if kind is None and in_script is not None:
-        kind = _BY_CODE.get(in_script["code"] or "")
-        code = in_script["code"] or code
-    if kind is None or (in_script is not None and issubclass(kind, CommandFailed)):
-        kind = _by_text(message) if in_script is None else ScriptFailed
+    if in_script is not None:
+        if kind is None and in_script["code"] is not None:
+            code = in_script["code"]
+            kind = _BY_CODE.get(code)
+        if kind is None or issubclass(kind, CommandFailed):
+            kind = NoPermission if _DENIED_IN_SCRIPT.search(message) else ScriptFailed
+    elif kind is None:
+        kind = Refused if message.startswith(_TOO_MANY_CLIENTS) else CommandFailed
     fault = kind(message)
     fault.code = code
     return fault
-
-
-def _by_text(message: str) -> type[RedisFault]:
-    """Classify the few errors that share the code ERR but mean something more."""
-    if message.startswith("ERR max number of clients"):
-        return Refused
-    return CommandFailed
 
 
 _NAMED: tuple[type[RedisFault], ...] = (
@@ -227,3 +223,7 @@ _BY_CODE = {kind.code: kind for kind in _NAMED} | {"WRONGPASS": AuthenticationFa
 # Redis 6.2: "ERR Error running script (call to f_<sha>): @user_script:3: @user_script: 3: -OOM command not allowed …"
 # Redis 7, Valkey: "OOM command not allowed … script: <sha>, on @user_script:3."
 _IN_SCRIPT = re.compile(r"@?user_script: ?\d+(?::(?: @user_script: ?\d+:)? -?(?P<code>[A-Z]+(?= ))?)?")
+
+# These share the code ERR with everything else.
+_DENIED_IN_SCRIPT = re.compile(r"ACL failure in script|The user executing the script can't")
+_TOO_MANY_CLIENTS = "ERR max number of clients"

@@ -159,6 +159,19 @@ class Socket(FakeSocket):
                 ) from None
             raise
 
+    def xgroup_create(self, key: CommandItem, group_name: bytes, start_key: bytes, *args: bytes) -> Any:
+        try:
+            return super().xgroup_create(key, group_name, start_key, *args)
+        except SimpleError as error:
+            raise SimpleError(error.value.removeprefix("ERR ") if "BUSYGROUP" in error.value else error.value) from None
+
+    def xpending(self, key: CommandItem, group_name: bytes, *args: bytes) -> Any:
+        reply: Any = super().xpending(key, group_name, *args)
+        if args:
+            return reply
+        total, first, last, consumers = reply
+        return [total, first, last, [[name, b"%d" % count] for name, count in consumers] or None]
+
     def xgroup_destroy(self, key: CommandItem, group_name: bytes) -> int:
         destroyed: int = super().xgroup_destroy(key, group_name)
         self._db.notify_watch(key.key)  # whoever is blocked in that group hears of it
