@@ -1,0 +1,1 @@
+"""What it costs: ``python -m benchmarks`` measures, prints a table, and writes figures and plots."""
