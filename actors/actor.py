@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol
 import msgspec
 from typing_extensions import TypeVar
 
-from actors.context import Context, current
+from actors.context import Context, Turn, current
 from actors.errors import ConfigurationError
 from actors.ids import ActorAddress, check_key
 from actors.message import Message, MethodSpec, seconds
@@ -30,8 +30,7 @@ S = TypeVar("S", default=None)
 T = TypeVar("T")
 
 RESERVED = frozenset(
-    "state key context client deactivate keep_alive clear wait on_activate on_deactivate "
-    "timer remind forget reminders transaction send migrate".split()
+    ["state", "key", "context", "client", "deactivate", "keep_alive", "clear", "wait", "on_activate", "on_deactivate", "timer", "remind", "forget", "reminders", "transaction", "send", "migrate"]
 )
 """Names that no message may have: an actor's own, now or later."""
 
@@ -118,7 +117,7 @@ class Actor(Generic[S]):
     async def on_deactivate(self, reason: str) -> None:
         """Run as the last turn of an activation; not after a crash. Changes of state are committed."""
 
-    def __turn(self, wanted: str) -> Any:
+    def __turn(self, wanted: str) -> Turn:
         turn = current.get()
         if turn is None:
             raise RuntimeError(f"{type(self).__name__}.{wanted} is there inside a handler only, and none runs here")
@@ -274,19 +273,27 @@ def actor_spec(
 
 def registered(cls: type[Any]) -> ActorClass:
     """Return what is known of an actor class. ``ConfigurationError`` if it was never registered."""
-    known = cls.__dict__.get("__actor_class__")
+    known: ActorClass | None = cls.__dict__.get("__actor_class__")
     if known is None:
-        raise ConfigurationError(setting=cls.__qualname__, problem="is not registered with any system", hint="decorate it with @system.actor")
+        raise ConfigurationError(
+            setting=cls.__qualname__, problem="is not registered with any system", hint="decorate it with @system.actor"
+        )
     return known
 
 
 def _known(cls: type[Actor[Any]], name: str, localns: Mapping[str, Any] | None) -> ActorClass:
     if not _TYPE_NAME.fullmatch(name):
-        raise ConfigurationError(setting=f"name of {cls.__qualname__}", problem=f"is {name!r}", hint="use letters, digits, and _ . - after the first; not colons")
-    known = cls.__dict__.get("__actor_class__")
+        raise ConfigurationError(
+            setting=f"name of {cls.__qualname__}", problem=f"is {name!r}", hint="use letters, digits, and _ . - after the first; not colons"
+        )
+    known: ActorClass | None = cls.__dict__.get("__actor_class__")
     if known is not None:
         if known.name != name:
-            raise ConfigurationError(setting=f"name of {cls.__qualname__}", problem=f"is {name!r}, but it is registered as {known.name!r}", hint="a class has one name")
+            raise ConfigurationError(
+                setting=f"name of {cls.__qualname__}",
+                problem=f"is {name!r}, but it is registered as {known.name!r}",
+                hint="a class has one name",
+            )
         return known
     methods = _methods(cls, name, localns)
     return ActorClass(name, cls, methods, ref_class(cls, methods), _state_type(cls, localns))
@@ -300,8 +307,9 @@ def _check_class(cls: Any) -> None:
         raise TypeError(f"{name} is a dataclass: what is durable goes into its state, the rest into an __init__. Take the decorator away")
     if getattr(cls, "__parameters__", ()):
         raise TypeError(f"{name} is generic: register a class for a type instead, such as class IntBox({name}[int])")
-    if getattr(cls, "__abstractmethods__", None):
-        raise TypeError(f"{name} is abstract: {', '.join(sorted(cls.__abstractmethods__))} is missing")
+    abstract: frozenset[str] = getattr(cls, "__abstractmethods__", frozenset())
+    if abstract:
+        raise TypeError(f"{name} is abstract: {', '.join(sorted(abstract))} is missing")
     required = [
         parameter.name
         for parameter in list(inspect.signature(cls.__init__).parameters.values())[1:]
@@ -335,7 +343,9 @@ def _check_message(declared: Message[..., Any], where: str, name: str) -> None:
     for parameter in parameters[0:1] if parameters[0].kind is parameters[0].VAR_POSITIONAL else parameters[1:]:
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             stars = "*" if parameter.kind is parameter.VAR_POSITIONAL else "**"
-            raise TypeError(f"{where}: {stars}{parameter.name} cannot cross the wire, where arguments go by name. Name them, or take a list or dict")
+            raise TypeError(
+                f"{where}: {stars}{parameter.name} cannot cross the wire, where arguments go by name. Name them, or take a list or dict"
+            )
         if parameter.annotation is parameter.empty:
             raise TypeError(f"{where}: parameter {parameter.name} has no annotation, which says how it is encoded")
     if signature.return_annotation is signature.empty:
@@ -356,7 +366,7 @@ def _migration(cls: type[Actor[Any]]) -> Callable[[int, Any], Any] | None:
 
 def _registered_as(cls: type[Any], name: str) -> ActorClass | None:
     """Return the class registered as ``name``, if it is ``cls`` or derived from it."""
-    known = cls.__dict__.get("__actor_class__")
+    known: ActorClass | None = cls.__dict__.get("__actor_class__")
     if known is not None and known.name == name:
         return known
     for child in reversed(cls.__subclasses__()):

@@ -7,6 +7,7 @@ import logging
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 import msgspec
@@ -72,7 +73,7 @@ class ContextExecutor(ThreadPoolExecutor):
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Run ``fn`` in a thread, in a copy of this context."""
-        return super().submit(contextvars.copy_context().run, fn, *args, **kwargs)
+        return super().submit(partial(contextvars.copy_context().run, fn, *args, **kwargs))
 
 
 class _Marking:

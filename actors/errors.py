@@ -36,9 +36,9 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import weakref
 from dataclasses import fields, is_dataclass
 from enum import StrEnum
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, get_origin
 
 if TYPE_CHECKING:
@@ -100,7 +100,14 @@ class MailboxFull(ClusterError):
     retryable = True
 
     def __init__(
-        self, *, scope: Literal["actor", "shard", "memory", "turn"], limit: int = 0, depth: int = 0, actor_type: str = "", key: str = "", shard: str = ""
+        self,
+        *,
+        scope: Literal["actor", "shard", "memory", "turn"],
+        limit: int = 0,
+        depth: int = 0,
+        actor_type: str = "",
+        key: str = "",
+        shard: str = "",
     ) -> None:
         self.scope, self.limit, self.depth = scope, limit, depth
         self.actor_type, self.key, self.shard = actor_type, key, shard
@@ -123,7 +130,15 @@ class PayloadTooLarge(ClusterError):
     reason = Reason.PAYLOAD_TOO_LARGE
 
     def __init__(
-        self, *, what: str = "message", size: int = 0, limit: int = 0, unit: Literal["bytes", "levels", "messages"] = "bytes", actor_type: str = "", key: str = "", method: str = ""
+        self,
+        *,
+        what: str = "message",
+        size: int = 0,
+        limit: int = 0,
+        unit: Literal["bytes", "levels", "messages"] = "bytes",
+        actor_type: str = "",
+        key: str = "",
+        method: str = "",
     ) -> None:
         self.what, self.size, self.limit, self.unit = what, size, limit, unit
         self.actor_type, self.key, self.method = actor_type, key, method
@@ -137,7 +152,9 @@ class SerializationFailed(ClusterError):
 
     reason = Reason.SERIALIZATION_FAILED
 
-    def __init__(self, *, what: str = "argument", problem: str = "", path: str = "", actor_type: str = "", key: str = "", method: str = "") -> None:
+    def __init__(
+        self, *, what: str = "argument", problem: str = "", path: str = "", actor_type: str = "", key: str = "", method: str = ""
+    ) -> None:
         self.what, self.problem, self.path = what, problem, path
         self.actor_type, self.key, self.method = actor_type, key, method
         at = f" at {path}" if path else ""
@@ -156,7 +173,9 @@ class MalformedMessage(ClusterError):
         self.path, self.problem = path, problem
         self.actor_type, self.key, self.method = actor_type, key, method
         at = f" at {path}" if path else ""
-        super().__init__(f"{_where(actor_type, key, method)}: the arguments do not fit{at}: {problem}. Sender and receiver must agree on the method's signature")
+        super().__init__(
+            f"{_where(actor_type, key, method)}: the arguments do not fit{at}: {problem}. Sender and receiver must agree on the method's signature"
+        )
 
 
 class UnknownActorType(ClusterError):
@@ -243,7 +262,9 @@ class RunnerUnavailable(ClusterError):
     def __init__(self, *, shard: str = "", waited: float = 0.0, actor_type: str = "", key: str = "", method: str = "") -> None:
         self.shard, self.waited = shard, waited
         self.actor_type, self.key, self.method = actor_type, key, method
-        super().__init__(f"{_where(actor_type, key, method)}: no runner owns shard {shard or '?'}{_after(waited)}. Start one: actor-runner run module:system")
+        super().__init__(
+            f"{_where(actor_type, key, method)}: no runner owns shard {shard or '?'}{_after(waited)}. Start one: actor-runner run module:system"
+        )
 
 
 class PersistenceFailed(ClusterError):
@@ -253,11 +274,15 @@ class PersistenceFailed(ClusterError):
     retryable = True
     outcome = "unknown"
 
-    def __init__(self, *, store: str = "Redis", problem: str = "", waited: float = 0.0, actor_type: str = "", key: str = "", method: str = "") -> None:
+    def __init__(
+        self, *, store: str = "Redis", problem: str = "", waited: float = 0.0, actor_type: str = "", key: str = "", method: str = ""
+    ) -> None:
         self.store, self.problem, self.waited = store, problem, waited
         self.actor_type, self.key, self.method = actor_type, key, method
         where = f"{_where(actor_type, key, method)}: " if actor_type else ""
-        super().__init__(f"{where}{store} did not take it{_after(waited)}: {problem}. Is it up, reachable and not full? Then try again, under an idempotency key to be safe")
+        super().__init__(
+            f"{where}{store} did not take it{_after(waited)}: {problem}. Is it up, reachable and not full? Then try again, under an idempotency key to be safe"
+        )
 
 
 class RemoteError(ClusterError):
@@ -269,11 +294,15 @@ class RemoteError(ClusterError):
     reason = Reason.REMOTE_ERROR
     outcome = "failed"
 
-    def __init__(self, *, type_name: str = "", message: str = "", attempts: int = 1, actor_type: str = "", key: str = "", method: str = "") -> None:
+    def __init__(
+        self, *, type_name: str = "", message: str = "", attempts: int = 1, actor_type: str = "", key: str = "", method: str = ""
+    ) -> None:
         self.type_name, self.message, self.attempts = type_name, message, attempts
         self.actor_type, self.key, self.method = actor_type, key, method
         tries = f" in each of {attempts} attempts" if attempts > 1 else ""
-        super().__init__(f"{_where(actor_type, key, method)}: it failed{tries} with {type_name}: {message}. The runner's log has the traceback")
+        super().__init__(
+            f"{_where(actor_type, key, method)}: it failed{tries} with {type_name}: {message}. The runner's log has the traceback"
+        )
 
 
 class DeadLettered(ClusterError):
@@ -285,7 +314,9 @@ class DeadLettered(ClusterError):
     def __init__(self, *, why: str = "", message_id: str = "", actor_type: str = "", key: str = "", method: str = "") -> None:
         self.why, self.message_id = why, message_id
         self.actor_type, self.key, self.method = actor_type, key, method
-        super().__init__(f"{_where(actor_type, key, method)}: message {message_id or '?'} went to the dead letters: {why}. See actor-runner dead-letters list")
+        super().__init__(
+            f"{_where(actor_type, key, method)}: message {message_id or '?'} went to the dead letters: {why}. See actor-runner dead-letters list"
+        )
 
 
 class ActivationFailed(ClusterError):
@@ -323,7 +354,9 @@ class CallTooDeep(ClusterError):
     def __init__(self, *, limit: int = 0, chain: Sequence[str] = (), actor_type: str = "", key: str = "", method: str = "") -> None:
         self.limit, self.chain = limit, list(chain)
         self.actor_type, self.key, self.method = actor_type, key, method
-        super().__init__(f"{_where(actor_type, key, method)}: more than {limit} asks inside each other: {' → '.join(chain)}. Use tell, or raise max_call_depth")
+        super().__init__(
+            f"{_where(actor_type, key, method)}: more than {limit} asks inside each other: {' → '.join(chain)}. Use tell, or raise max_call_depth"
+        )
 
 
 class StreamInterrupted(ClusterError):
@@ -349,7 +382,9 @@ class Fenced(ClusterError):
         self.shard, self.epoch, self.why = shard, epoch, why
         self.actor_type, self.key = actor_type, key
         because = f" ({why})" if why else ""
-        super().__init__(f"{_where(actor_type, key)}: this runner does not own shard {shard or '?'} any more{because}: nothing of this turn takes effect here; the owner runs the message")
+        super().__init__(
+            f"{_where(actor_type, key)}: this runner does not own shard {shard or '?'} any more{because}: nothing of this turn takes effect here; the owner runs the message"
+        )
 
 
 class Suspended(ClusterError):
@@ -437,15 +472,18 @@ class DomainError(Exception):
         return _rebuild, (type(self), {field.name: getattr(self, field.name) for field in fields(self) if field.init})
 
 
-@lru_cache(maxsize=1024)
 def check_domain_error(cls: type[DomainError]) -> None:
     """Raise ``TypeError``, saying what to change, if errors of this class could not cross the wire."""
+    if cls in _sound:
+        return
     name = f"{cls.__module__}.{cls.__qualname__}"
     for owner in cls.__mro__[: cls.__mro__.index(DomainError)]:
         own = owner.__dict__
         if "__dataclass_fields__" in own:
             if own["__dataclass_params__"].frozen:
-                raise TypeError(f"{name}: a frozen dataclass cannot be raised, since Python sets attributes on it. Take frozen=True away from {owner.__qualname__}")
+                raise TypeError(
+                    f"{name}: a frozen dataclass cannot be raised, since Python sets attributes on it. Take frozen=True away from {owner.__qualname__}"
+                )
             hidden = [field.name for field in own["__dataclass_fields__"].values() if field._field_type.name == "_FIELD_INITVAR"]
             if hidden:
                 raise TypeError(f"{name}: InitVar {', '.join(hidden)} would be lost on the wire. Make it a field")
@@ -456,9 +494,17 @@ def check_domain_error(cls: type[DomainError]) -> None:
         elif issubclass(owner, DomainError):
             named = [field for field, kind in own.get("__annotations__", {}).items() if not _is_class_variable(kind)]
             if named:
-                raise TypeError(f"{name}: {owner.__qualname__} has fields ({', '.join(named)}) but is no dataclass. Decorate it with @dataclass, so that they cross the wire")
+                raise TypeError(
+                    f"{name}: {owner.__qualname__} has fields ({', '.join(named)}) but is no dataclass. Decorate it with @dataclass, so that they cross the wire"
+                )
             if "__init__" in own:
-                raise TypeError(f"{name}: {owner.__qualname__} has an __init__ of its own, so that nobody could rebuild it at the caller. Make it a @dataclass and its parameters fields")
+                raise TypeError(
+                    f"{name}: {owner.__qualname__} has an __init__ of its own, so that nobody could rebuild it at the caller. Make it a @dataclass and its parameters fields"
+                )
+    _sound.add(cls)
+
+
+_sound: weakref.WeakSet[type[DomainError]] = weakref.WeakSet()
 
 
 def leaves(error: BaseException) -> Iterator[BaseException]:
@@ -486,7 +532,7 @@ def error_from_wire(reason: str, evidence: Mapping[str, object]) -> ClusterError
     Evidence this version does not know is left out, what is missing or of another kind
     takes its default; a reason it does not know becomes a :class:`RemoteError` with that name.
     """
-    cls = _classes().get(reason)
+    cls = _classes.get(reason)
     if cls is None:
         text = ", ".join(f"{name}={value!r}" for name, value in evidence.items())
         return RemoteError(type_name=reason, message=text)
@@ -512,14 +558,16 @@ def _fits(value: object, parameter: inspect.Parameter) -> bool:
     return isinstance(value, str)
 
 
-@lru_cache(maxsize=64)
-def _parameters(cls: type[ClusterError]) -> Mapping[str, inspect.Parameter]:
-    return {name: parameter for name, parameter in inspect.signature(cls.__init__).parameters.items() if name not in {"self", "results"}}
+def _parameters(cls: type[ClusterError]) -> dict[str, inspect.Parameter]:
+    known = _signatures.get(cls)
+    if known is None:
+        parameters = inspect.signature(cls.__init__).parameters
+        known = _signatures[cls] = {name: parameter for name, parameter in parameters.items() if name not in {"self", "results"}}
+    return known
 
 
-@lru_cache(maxsize=1)
-def _classes() -> dict[str, type[ClusterError]]:
-    return {cls.reason.value: cls for cls in ClusterError.__subclasses__() if cls.__module__ == __name__}
+_signatures: dict[type[ClusterError], dict[str, inspect.Parameter]] = {}
+_classes: dict[str, type[ClusterError]] = {cls.reason.value: cls for cls in ClusterError.__subclasses__()}
 
 
 def _rebuild(cls: type[Exception], evidence: dict[str, Any]) -> Exception:

@@ -224,9 +224,10 @@ class MethodSpec:
         self._localns = None
 
     def _callable(self) -> Callable[..., Any]:
-        if self.kind is not Kind.COROUTINE or inspect.iscoroutinefunction(self.function):
-            return self.function
-        return _as_coroutine(self.function)
+        function: Callable[..., Any] = self.function
+        if self.kind is not Kind.COROUTINE or inspect.iscoroutinefunction(function):
+            return function
+        return _as_coroutine(function)
 
     def _resolving(self, name: str) -> Callable[..., Any]:
         def first_use(*args: Any, **kwargs: Any) -> Any:
@@ -273,11 +274,21 @@ class Bound(msgspec.Struct, Generic[P, R_co], frozen=True, eq=False):
     ) -> Bound[P, R_co]: ...
     @overload
     def options(
-        self, *, after: float | timedelta, timeout: float | timedelta | None = None, idempotency_key: str | None = None, headers: Mapping[str, str] | None = None
+        self,
+        *,
+        after: float | timedelta,
+        timeout: float | timedelta | None = None,
+        idempotency_key: str | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> Delayed[P]: ...
     @overload
     def options(
-        self, *, at: datetime, timeout: float | timedelta | None = None, idempotency_key: str | None = None, headers: Mapping[str, str] | None = None
+        self,
+        *,
+        at: datetime,
+        timeout: float | timedelta | None = None,
+        idempotency_key: str | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> Delayed[P]: ...
     def options(self, **options: Any) -> Bound[P, R_co] | Delayed[P]:
         """Return the message with options for its calls; those set before stay.
@@ -292,7 +303,8 @@ class Bound(msgspec.Struct, Generic[P, R_co], frozen=True, eq=False):
 
     async def _ask(self, outgoing: Outgoing) -> R_co:
         sender = self.sender or sender_of(self.address)
-        return reply.decode(await sender.ask(outgoing), self.spec, sender, self.address.key)
+        value: R_co = reply.decode(await sender.ask(outgoing), self.spec, sender, self.address.key)
+        return value
 
 
 class Delayed(msgspec.Struct, Generic[P], frozen=True, eq=False):
@@ -353,7 +365,7 @@ class LiveBound(msgspec.Struct, frozen=True, eq=False):
     (``tell``, ``message``, ``options``) is that of a ref to the actor.
     """
 
-    declared: Message[..., Any]
+    declared: Any  # a Message; naming it here would make it a descriptor
     actor: Actor[Any]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -364,11 +376,12 @@ class LiveBound(msgspec.Struct, frozen=True, eq=False):
 
     def tell(self, *args: Any, **kwargs: Any) -> Coroutine[None, None, Receipt]:
         """Send the message to this actor's own mailbox, with the turn's commit."""
-        return self._bound().tell(*args, **kwargs)
+        return _tell(sender_of(self.actor.__actor_address__), self.message(*args, **kwargs))
 
     def message(self, *args: Any, **kwargs: Any) -> Outgoing:
         """Return the message, addressed to this actor."""
-        return self._bound().message(*args, **kwargs)
+        outgoing: Outgoing = self._bound().message(*args, **kwargs)
+        return outgoing
 
     def options(self, **options: Any) -> Any:
         """Return the message with options, addressed to this actor."""
@@ -455,7 +468,7 @@ class MessageDecorator(Protocol):
     @overload
     def __call__(self, fn: Callable[Concatenate[A, P], Coroutine[Any, Any, R]], /) -> Message[P, R]: ...
     @overload
-    def __call__(self, fn: Callable[Concatenate[A, P], AsyncIterator[R]], /) -> StreamMessage[P, R]: ...  # type: ignore[overload-overlap]
+    def __call__(self, fn: Callable[Concatenate[A, P], AsyncIterator[R]], /) -> StreamMessage[P, R]: ...
     @overload
     def __call__(self, fn: Callable[Concatenate[A, P], R], /) -> Message[P, R]: ...
 
@@ -463,7 +476,7 @@ class MessageDecorator(Protocol):
 @overload
 def message(fn: Callable[Concatenate[A, P], Coroutine[Any, Any, R]], /) -> Message[P, R]: ...
 @overload
-def message(fn: Callable[Concatenate[A, P], AsyncIterator[R]], /) -> StreamMessage[P, R]: ...  # type: ignore[overload-overlap]
+def message(fn: Callable[Concatenate[A, P], AsyncIterator[R]], /) -> StreamMessage[P, R]: ...
 @overload
 def message(fn: Callable[Concatenate[A, P], R], /) -> Message[P, R]: ...
 @overload
@@ -492,7 +505,10 @@ def _kind_of(function: Any) -> Kind:
     inner = inspect.unwrap(function) if callable(function) else None
     if not inspect.isfunction(inner):
         shown = type(function).__name__
-        raise TypeError(f"@message goes on a method, not on a {shown}" + (", and below no other decorator of its kind" if shown in {"staticmethod", "classmethod", "property"} else ""))
+        raise TypeError(
+            f"@message goes on a method, not on a {shown}"
+            + (", and below no other decorator of its kind" if shown in {"staticmethod", "classmethod", "property"} else "")
+        )
     if inspect.isasyncgenfunction(inner):
         return Kind.STREAM
     if inspect.iscoroutinefunction(inner):
@@ -552,7 +568,7 @@ def _chosen(before: CallOptions, options: Mapping[str, Any]) -> CallOptions:
             case "timeout" | "after":
                 changes[name] = seconds(name, value)
             case "idempotency_key":
-                if not isinstance(value, str) or not 0 < len(value) <= 1024:  # noqa: PLR2004
+                if not isinstance(value, str) or not 0 < len(value) <= 1024:
                     raise ValueError(f"idempotency_key is {value!r}; it must be a text of 1 to 1,024 characters")
                 changes[name] = value
             case "headers":

@@ -69,7 +69,6 @@ class Ref:
         raise AttributeError(f"{self!r} has no {name} to be set: a ref only carries messages")
 
 
-
 class RefMessage:
     """One message on a ref class."""
 

@@ -138,7 +138,11 @@ def _given_up(error: BaseException, attempt: int, retry: Retry, where: dict[str,
         first = next((leaf for leaf in first.exceptions if any(map(_is_defect, leaves(leaf)))), first.exceptions[0])
     text = _text(first)
     why = "not retryable" if attempt < retry.max_attempts else f"{attempt} attempts" if attempt > 1 else "1 attempt"
-    answer = first if isinstance(first, ClusterError) else RemoteError(type_name=type(first).__qualname__, message=text, attempts=attempt, **where)
+    answer = (
+        first
+        if isinstance(first, ClusterError)
+        else RemoteError(type_name=type(first).__qualname__, message=text, attempts=attempt, **where)
+    )
     return DeadLetter(f"{why}: {type(first).__qualname__}: {text}", answer)
 
 

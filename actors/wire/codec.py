@@ -80,7 +80,7 @@ def explained(error: Exception) -> tuple[str, str]:
     return problem, f"{path}.{missing[1]}" if missing else path
 
 
-class StateUnreadable(Exception):  # noqa: N818 - an outcome
+class StateUnreadable(Exception):
     """The stored state cannot be read by this code, and must be left alone. ``problem`` says why."""
 
     def __init__(self, *, actor_type: str, problem: str) -> None:
@@ -98,7 +98,7 @@ class Arguments:
         self._function = function
         self._signature = inspect.signature(function)
         self._parameters = list(self._signature.parameters.values())[1:]
-        self.struct = _struct_of(target.method, self._parameters, hints)
+        self.struct = _struct_of(f"{target.actor_type}.{target.method}", self._parameters, hints)
         self._decode = decoder(self.struct)
 
     def encoder(self) -> Callable[..., bytes]:
@@ -109,9 +109,7 @@ class Arguments:
         """
         struct, decode = self.struct, self._decode
         positional_only = {parameter.name for parameter in self._parameters if parameter.kind is parameter.POSITIONAL_ONLY}
-        defaults = {
-            parameter.name: parameter.default for parameter in self._parameters if type(parameter.default) in _BLAND
-        }
+        defaults = {parameter.name: parameter.default for parameter in self._parameters if type(parameter.default) in _BLAND}
 
         def encode_arguments(args: tuple[Any, ...], kwargs: dict[str, Any], key: str = "") -> bytes:
             if positional_only and not positional_only.isdisjoint(kwargs):
@@ -150,7 +148,8 @@ class Arguments:
     def _compiled(self, action: str) -> Callable[[Any, Any], Any]:
         # Compiled from the signature, as dataclasses do: a generic call by name costs as much again as the decoding.
         arguments = ", ".join(
-            f"{parameter.name}=a.{parameter.name}" if parameter.kind is parameter.KEYWORD_ONLY else f"a.{parameter.name}" for parameter in self._parameters
+            f"{parameter.name}=a.{parameter.name}" if parameter.kind is parameter.KEYWORD_ONLY else f"a.{parameter.name}"
+            for parameter in self._parameters
         )
         source = (
             "def call(actor, raw):\n"
@@ -160,9 +159,15 @@ class Arguments:
             "        raise malformed(error, actor.key) from None\n"
             f"    {action.format(arguments=arguments)}\n"
         )
-        namespace: dict[str, Any] = {"decode": self._decode, "malformed": self._malformed, "function": self._function, "partial": functools.partial}
+        namespace: dict[str, Any] = {
+            "decode": self._decode,
+            "malformed": self._malformed,
+            "function": self._function,
+            "partial": functools.partial,
+        }
         exec(source, namespace)  # noqa: S102 - the names are those of the signature
-        return namespace["call"]
+        call: Callable[[Any, Any], Any] = namespace["call"]
+        return call
 
     def _wrong_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TypeError:
         name = f"{self.target.actor_type}.{self.target.method}()"
@@ -177,7 +182,9 @@ class Arguments:
             try:
                 encode(getattr(bound, parameter.name))
             except Exception as cause:  # noqa: BLE001 - the same again
-                return SerializationFailed(what=f"argument {parameter.name!r}", problem=_said(cause), path=f"$.{parameter.name}", key=key, **self.target._asdict())
+                return SerializationFailed(
+                    what=f"argument {parameter.name!r}", problem=_said(cause), path=f"$.{parameter.name}", key=key, **self.target._asdict()
+                )
         return SerializationFailed(what="arguments", problem=_said(error), key=key, **self.target._asdict())
 
     def _malformed(self, error: Exception, key: str) -> MalformedMessage:
@@ -242,6 +249,7 @@ def _struct_of(name: str, parameters: list[inspect.Parameter], hints: Mapping[st
     by_name: list[Any] = []
     for parameter in parameters:
         hint = hints[parameter.name]
+        field: tuple[Any, ...]
         if parameter.default is parameter.empty:
             field = (parameter.name, hint)
         elif isinstance(parameter.default, list | dict | set | bytearray):

@@ -66,17 +66,23 @@ def from_wire(flat: Flat) -> Exception:
         twin = decoder(_twin(cls))(flat.fields)
         return cls(**{name: getattr(twin, name) for name in twin.__struct_fields__})
     except Exception as problem:  # noqa: BLE001 - also what __post_init__ raises
-        return RemoteError(type_name=cls.__qualname__, message=f"{flat.text} (its fields do not fit the class here: {explained(problem)[0]})")
+        return RemoteError(
+            type_name=cls.__qualname__, message=f"{flat.text} (its fields do not fit the class here: {explained(problem)[0]})"
+        )
 
 
 def group_to_wire(group: BaseExceptionGroup[Any]) -> Group:
     """Return a group of domain errors as it is sent."""
-    return Group(group.message, [group_to_wire(member) if isinstance(member, BaseExceptionGroup) else to_wire(member) for member in group.exceptions])
+    return Group(
+        group.message, [group_to_wire(member) if isinstance(member, BaseExceptionGroup) else to_wire(member) for member in group.exceptions]
+    )
 
 
 def group_from_wire(group: Group) -> ExceptionGroup[Exception]:
     """Return the group that was sent."""
-    return ExceptionGroup(group.message, [group_from_wire(member) if isinstance(member, Group) else from_wire(member) for member in group.members])
+    return ExceptionGroup(
+        group.message, [group_from_wire(member) if isinstance(member, Group) else from_wire(member) for member in group.members]
+    )
 
 
 def check(cls: type[DomainError]) -> None:

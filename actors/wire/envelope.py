@@ -94,7 +94,7 @@ class Envelope(msgspec.Struct, array_like=True, frozen=True, gc=False):
         return Kind.MESSAGE if self.extra is None else self.extra.kind
 
 
-class Unreadable(Exception):  # noqa: N818 - an outcome, met by the reader alone
+class Unreadable(Exception):
     """These bytes are no envelope that this code can read."""
 
     def __init__(self, why: Why, detail: str) -> None:

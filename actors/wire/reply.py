@@ -81,9 +81,13 @@ def encode_error(error: BaseException, *, actor_type: str = "", key: str = "", m
             if isinstance(error, BaseExceptionGroup):
                 return msgspec.msgpack.encode((ERROR_GROUP, domain.group_to_wire(error)))
         except Exception as problem:  # noqa: BLE001 - a field's own encoding may raise anything
-            error = SerializationFailed(what=f"error {type(error).__qualname__}", problem=str(problem), actor_type=actor_type, key=key, method=method)
+            error = SerializationFailed(
+                what=f"error {type(error).__qualname__}", problem=str(problem), actor_type=actor_type, key=key, method=method
+            )
     if not isinstance(error, ClusterError):
-        error = RemoteError(type_name=type(error).__qualname__, message=_text(error), attempts=attempts, actor_type=actor_type, key=key, method=method)
+        error = RemoteError(
+            type_name=type(error).__qualname__, message=_text(error), attempts=attempts, actor_type=actor_type, key=key, method=method
+        )
     return _CLUSTER_ERROR + _encode_evidence(error_to_wire(error))
 
 

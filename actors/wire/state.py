@@ -109,7 +109,9 @@ class StateCodec:
         if isinstance(info, i.StructType | i.DataclassType):
             needed = [field.name for field in info.fields if field.required]
             if needed:
-                raise TypeError(f"{where}: {info.cls.__qualname__} needs a default for {', '.join(needed)}, since an actor starts without a stored state")
+                raise TypeError(
+                    f"{where}: {info.cls.__qualname__} needs a default for {', '.join(needed)}, since an actor starts without a stored state"
+                )
         elif isinstance(info, i.UnionType):
             if not info.includes_none:
                 raise TypeError(f"{where} is a union, of which nobody knows where it starts. Add None to it, or wrap it in a struct")
@@ -127,7 +129,10 @@ class StateCodec:
             return self._decode(body)
         except Exception as error:  # noqa: BLE001 - the decoder's, a ref's, or a __post_init__'s
             problem, path = explained(error)
-            raise StateUnreadable(actor_type=self.actor_type, problem=f"{problem} at {path}. If its type has changed, raise state_version and give the class a migrate()") from None
+            raise StateUnreadable(
+                actor_type=self.actor_type,
+                problem=f"{problem} at {path}. If its type has changed, raise state_version and give the class a migrate()",
+            ) from None
 
     def _foreign(self, raw: bytes) -> tuple[Any, Leftover]:
         try:
@@ -137,7 +142,9 @@ class StateCodec:
         if header.format != FORMAT or header.version > self.version:
             what = f"format {header.format}" if header.format != FORMAT else f"state_version {header.version}"
             ours = FORMAT if header.format != FORMAT else self.version
-            raise StateUnreadable(actor_type=self.actor_type, problem=f"it was written by newer code ({what}, here it is {ours}). Deploy that code here too")
+            raise StateUnreadable(
+                actor_type=self.actor_type, problem=f"it was written by newer code ({what}, here it is {ours}). Deploy that code here too"
+            )
         if header.version < self.version and self._migrate is not None:
             return self._migrated(header), None
         state = self._decoded(header.body)
@@ -145,7 +152,8 @@ class StateCodec:
             return state, _left_over(self._info, msgspec.msgpack.decode(header.body), "$") or None
         except _CannotKeep as error:
             raise StateUnreadable(
-                actor_type=self.actor_type, problem=f"newer code has written {error}, which this code does not know and could not keep. Deploy that code here too"
+                actor_type=self.actor_type,
+                problem=f"newer code has written {error}, which this code does not know and could not keep. Deploy that code here too",
             ) from None
         except (msgspec.MsgspecError, ValueError, TypeError) as error:
             raise StateUnreadable(actor_type=self.actor_type, problem=str(error)) from None
@@ -155,8 +163,10 @@ class StateCodec:
         try:
             state = self._migrate(header.version, msgspec.msgpack.decode(header.body))
             encoded = encode(state)
-        except Exception as error:  # noqa: BLE001 - the application's
-            raise StateUnreadable(actor_type=self.actor_type, problem=f"migrate({header.version}, …) failed with {type(error).__name__}: {error}") from error
+        except Exception as error:
+            raise StateUnreadable(
+                actor_type=self.actor_type, problem=f"migrate({header.version}, …) failed with {type(error).__name__}: {error}"
+            ) from error
         return self._decoded(encoded)
 
     def _unencodable(self, state: Any, error: Exception) -> SerializationFailed:
@@ -178,7 +188,7 @@ class _Header(msgspec.Struct, array_like=True, frozen=True):
     body: msgspec.Raw
 
 
-class _CannotKeep(Exception):  # noqa: N818 - internal
+class _CannotKeep(Exception):
     pass
 
 
@@ -257,7 +267,9 @@ def _member(info: i.UnionType, raw: Any) -> i.Type | None:
             case i.DataclassType() | i.TypedDictType() | i.DictType() | i.FrozenDictType():
                 if isinstance(raw, dict):
                     return member
-            case i.ListType() | i.SetType() | i.FrozenSetType() | i.VarTupleType() | i.TupleType() | i.NamedTupleType() | i.CollectionType():
+            case (
+                i.ListType() | i.SetType() | i.FrozenSetType() | i.VarTupleType() | i.TupleType() | i.NamedTupleType() | i.CollectionType()
+            ):
                 if isinstance(raw, list):
                     return member
             case i.Metadata():

@@ -145,7 +145,9 @@ def check(hint: Any, where: str) -> bool:
     for part in parts(info):
         kind = part.cls if isinstance(part, _CLASSES) else None
         if isinstance(kind, type) and issubclass(kind, BaseException):
-            raise TypeError(f"{where}: {kind.__qualname__} is an exception, which cannot be a value on the wire. Raise it, or carry its fields in a struct")
+            raise TypeError(
+                f"{where}: {kind.__qualname__} is an exception, which cannot be a value on the wire. Raise it, or carry its fields in a struct"
+            )
         if isinstance(part, msgspec.inspect.CustomType):
             origin = get_origin(part.cls) or part.cls
             if not is_actor(origin):
@@ -157,7 +159,13 @@ def check(hint: Any, where: str) -> bool:
     return refs
 
 
-_CLASSES = (msgspec.inspect.StructType, msgspec.inspect.DataclassType, msgspec.inspect.CustomType, msgspec.inspect.TypedDictType, msgspec.inspect.NamedTupleType)
+_CLASSES = (
+    msgspec.inspect.StructType,
+    msgspec.inspect.DataclassType,
+    msgspec.inspect.CustomType,
+    msgspec.inspect.TypedDictType,
+    msgspec.inspect.NamedTupleType,
+)
 
 
 def parts(info: msgspec.inspect.Type) -> Iterator[msgspec.inspect.Type]:
