@@ -11,7 +11,7 @@ one it leaves behind, so the same batch sent twice is recognised by the value it
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from actors._redis.keys import Keys
@@ -30,11 +30,27 @@ Operation = tuple[str, tuple[str | bytes, ...], tuple[Any, ...]]
 class Effects:
     """What one ended turn makes real. Filled by the turn; written once, read by the commit."""
 
-    __slots__ = ("answer", "call", "entry", "inbox", "operations", "state", "state_key", "state_ttl_ms", "tells")
+    __slots__ = (
+        "activation",
+        "answer",
+        "call",
+        "entry",
+        "inbox",
+        "operations",
+        "settled",
+        "state",
+        "state_key",
+        "state_ttl_ms",
+        "tells",
+    )
 
-    def __init__(self, entry: bytes | None) -> None:
+    def __init__(self, entry: bytes | None, activation: Any = None) -> None:
         self.entry = entry
         """The mailbox entry this turn handled; ``None`` where an operation removes it."""
+        self.activation = activation
+        """Whose effects these are; not looked at here."""
+        self.settled: Callable[[], None] | None = None
+        """Called once when they are acknowledged."""
         self.state_key: str | None = None
         self.state: bytes | Cleared | None = None
         """The state left behind; ``None``: unchanged."""
@@ -82,6 +98,13 @@ class Limits:
     def __init__(self, *, shard_capacity: int, dead_letter_capacity: int) -> None:
         self.shard_capacity = shard_capacity
         self.dead_letter_capacity = dead_letter_capacity
+
+
+def operate(effects: Effects, code: str, keys: tuple[str | bytes, ...], *args: Any) -> None:
+    """Add a rarer operation to ``effects``."""
+    if effects.operations is None:
+        effects.operations = []
+    effects.operations.append((code, keys, args))
 
 
 Part = tuple[Ledger, Sequence[Effects]]

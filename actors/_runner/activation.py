@@ -62,8 +62,10 @@ class Activation:
         "attempt",
         "asks_waiting",
         "bytes",
+        "cleared",
         "close_reason",
         "concurrency",
+        "dirty",
         "due",
         "field",
         "inside",
@@ -101,6 +103,10 @@ class Activation:
         """State as the last ended turn left it, encoded."""
         self.leftover: Any = None
         """Fields of newer code that this one keeps for it."""
+        self.dirty = False
+        """``bytes`` differs from what Redis will hold, so that the next turn writes it in any case."""
+        self.cleared = False
+        """The running turn has asked for the state to be deleted."""
         self.queue: deque[Message] = deque()
         self.running: list[Turn] = []
         self.writers = 0
@@ -134,6 +140,24 @@ class Activation:
     def idle(self) -> bool:
         """Whether nothing runs, waits or is uncommitted."""
         return not (self.running or self.queue or self.more or self.uncommitted or self.streams or self.threads)
+
+    @property
+    def actor_state(self) -> Any:
+        """The live state."""
+        assert self.actor is not None
+        return self.actor.state
+
+    @actor_state.setter
+    def actor_state(self, state: Any) -> None:
+        assert self.actor is not None
+        self.actor.state = state
+
+    def restore(self) -> None:
+        """Fall back to the state the last ended turn left."""
+        self.cleared = False
+        codec = self.spec.state
+        if codec is not None and self.bytes is not None and self.actor is not None:
+            self.actor.state, self.leftover = codec.decode(self.bytes)
 
     def enqueue(self, message: Message) -> list[Message]:
         """Take in a message from the shard's stream; return what has to move to the backlog."""

@@ -15,20 +15,16 @@ next one.
 from __future__ import annotations
 
 import asyncio
+import functools
 from asyncio.tasks import _enter_task, _leave_task  # pyright: ignore[reportPrivateUsage,reportAttributeAccessIssue,reportUnknownVariableType] # documented for other task implementations
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
 from types import coroutine
-from typing import Any, Final
+from typing import Any, TypeVar
 
 
-class Suspended:
-    """The coroutine waits for something; ``task`` drives it from here on."""
-
-    __slots__ = ("task",)
-
-    def __init__(self, task: asyncio.Task[None]) -> None:
-        self.task = task
+T = TypeVar("T")
+Ended = Callable[[T, Any, BaseException | None], None]
 
 
 class Stepper:
@@ -55,31 +51,30 @@ class Stepper:
         if spare is not None:
             _leave_task(self._loop, spare.task)
 
-    def step(
-        self, work: Coroutine[Any, Any, Any], context: Context, ended: Callable[[Any, BaseException | None], None]
-    ) -> Suspended | None:
+    def step(self, work: Coroutine[Any, Any, Any], context: Context, ended: Ended[T], token: T) -> asyncio.Task[None] | None:
         """Run ``work`` to its first suspension, between :meth:`enter` and :meth:`leave`.
 
-        ``ended`` is called with its result or its exception: at once if it does not
-        suspend, and then this returns ``None``; else from a callback of the loop.
+        ``ended`` is called with ``token`` and its result or its exception: at once if it
+        does not suspend, and then this returns ``None``; else from a callback of the loop,
+        and this returns the task that drives it.
         """
         try:
             waits_for = context.run(work.send, None)
         except StopIteration as stop:
-            ended(stop.value, None)
+            ended(token, stop.value, None)
             return None
         except BaseException as error:
-            ended(None, error)
+            ended(token, None, error)
             return None
         spare = self._entered
         assert spare is not None
         self.leave()
         self._spare = None
-        spare.take(work, context, waits_for, ended)
+        spare.take(work, context, waits_for, functools.partial(ended, token))
         self._running.add(spare.task)
         spare.task.add_done_callback(self._running.discard)
         self.enter()
-        return Suspended(spare.task)
+        return spare.task
 
     @property
     def driven(self) -> int:
@@ -158,6 +153,3 @@ def _drive(
             waits_for = context.run(work.throw, error)
     except StopIteration as stop:
         return stop.value
-
-
-_NOTHING: Final = None

@@ -4,6 +4,8 @@
 --   X state | value, ttl ms                 write a state that expires
 --   K record | prefix, ttl ms (0: forget), body, call-less   complete an idempotency record, answer its waiters
 --   L timers, values, mailbox | due, id, payload, ...        delayed sends of a turn
+--   I mailbox, record, timers, values, dead, dead count | payload, hash, id, due ("": at once), dead capacity, label
+--                                           a send of a turn under an idempotency key
 --   B mailbox, backlog, held, totals | label, actor, held value, id, payload, ...   move to the backlog
 --   b backlog, held, totals | label, actor, ids...            backlog entries that were handled
 --   H held | actor, held value              backoff of a held actor
@@ -12,6 +14,20 @@
 --   P parked | fields...                    park for a runner that knows it
 --   G streams | id, value                   a streaming reply begins
 --   g streams | id                          a streaming reply has ended
+
+-- Put a message among the timers of its shard; the owner is nudged when it is the first that is due.
+local function delay(timers, mailbox, due, id, payload)
+  if string.sub(due, 1, 1) == '+' then
+    local t = redis.call('TIME')
+    due = string.format('%.0f', t[1] * 1000 + math.floor(t[2] / 1000) + tonumber(due))
+  end
+  redis.call('HSET', KEYS[timers + 1], id, payload)
+  redis.call('ZADD', KEYS[timers], due, id)
+  if redis.call('ZRANGE', KEYS[timers], 0, 0)[1] == id then
+    redis.call('XADD', KEYS[mailbox], '*', 'd', '\153\1\161-\161-\160\128\160\192\0\148\192\144\192\2')
+  end
+end
+
 local function rare(code, k, nk, p, na)
   if code == 'E' then
     redis.call('DEL', unpack(KEYS, k, k + nk - 1))
@@ -30,17 +46,22 @@ local function rare(code, k, nk, p, na)
       redis.call('PEXPIRE', KEYS[k], ttl)
     end
   elseif code == 'L' then
-    for j = p, p + na - 1, 3 do
-      local due = ARGV[j]
-      if string.sub(due, 1, 1) == '+' then
-        local t = redis.call('TIME')
-        due = string.format('%.0f', t[1] * 1000 + math.floor(t[2] / 1000) + tonumber(due))
+    for j = p, p + na - 1, 3 do delay(k, k + 2, ARGV[j], ARGV[j + 1], ARGV[j + 2]) end
+  elseif code == 'I' then
+    local seen = redis.call('HGET', KEYS[k + 1], 'h')
+    if not seen then
+      redis.call('HSET', KEYS[k + 1], 'h', ARGV[p + 1], 'i', ARGV[p + 2], 'w', '')
+      if ARGV[p + 3] == '' then
+        redis.call('XADD', KEYS[k], '*', 'd', ARGV[p])
+      else
+        delay(k + 2, k, ARGV[p + 3], ARGV[p + 2], ARGV[p])
       end
-      redis.call('HSET', KEYS[k + 1], ARGV[j + 1], ARGV[j + 2])
-      redis.call('ZADD', KEYS[k], due, ARGV[j + 1])
-      if redis.call('ZRANGE', KEYS[k], 0, 0)[1] == ARGV[j + 1] then
-        redis.call('XADD', KEYS[k + 2], '*', 'd', '\153\1\161-\161-\160\128\160\192\0\148\192\144\192\2')
-      end
+    elseif seen ~= ARGV[p + 1] then
+      local t = redis.call('TIME')
+      bury(KEYS[k + 4], KEYS[k + 5], tonumber(ARGV[p + 4]), {
+        'd', ARGV[p], 'r', 'idempotency_conflict', 'e', 'its idempotency key was used with another method or other arguments',
+        's', ARGV[p + 5], 'i', '', 'a', '0', 't', t[1] .. string.format('%03d', math.floor(t[2] / 1000)),
+      })
     end
   elseif code == 'B' then
     local moved = 0

@@ -1,0 +1,243 @@
+"""The client of a turn: what a handler sends, as part of its turn.
+
+Tells are collected and leave with the commit. An ask leaves at once, but not before the
+actor's earlier commits are acknowledged: its effect must not rest on a state that may
+never have been. It passes a script that checks that this runner still owns the shard,
+under a key derived from the message being handled, so that a re-run of the same message
+joins the ask it made before or gets its stored reply. It is not undone by a later error
+of the turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncGenerator
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from actors._mailbox.calls import Call, budget_ms
+from actors._mailbox.commit import operate
+from actors._mailbox.sender import Fence, Special
+from actors._runner.activation import Phase
+from actors._runner.engine import DERIVED, DERIVED_LIFE
+from actors.client import Client, digest_of, due_of, make_ref, record_of
+from actors.errors import CallTooDeep, Fenced, MailboxFull, PayloadTooLarge
+from actors.message import Kind, Outgoing, Receipt
+from actors.wire.envelope import Envelope, Extra, Link, Record, ReplyTo, encode
+
+if TYPE_CHECKING:
+    from actors._runner.turn import Turn
+    from actors._runner.world import World
+
+TURN_MESSAGES = 5_000
+"""Messages one turn may send."""
+
+TURN_BYTES = 8 << 20
+"""Bytes of messages one turn may send."""
+
+
+class TurnClient(Client):
+    """A client bound to one turn."""
+
+    def __init__(self, world: World, turn: Turn) -> None:
+        self._world = world
+        self._turn = turn
+
+    def get(self, cls: Any, key: str) -> Any:
+        """Return a ref that sends as part of this turn."""
+        return make_ref(cls, key, self)
+
+    def next_id(self) -> str:
+        """Return a new id."""
+        return self._world.ids.next()
+
+    async def send(self, *outgoing: Outgoing) -> list[Receipt]:
+        """Collect messages; they leave with this turn's commit."""
+        return [self._collect(call) for call in outgoing]
+
+    async def tell(self, call: Outgoing, /) -> Receipt:
+        """Collect a message; it leaves with this turn's commit."""
+        return self._collect(call)
+
+    async def ask(self, call: Outgoing, /) -> bytes:
+        """Ask another actor and wait for its reply."""
+        turn, world = self._turn, self._world
+        self._check(call)
+        activation = turn.activation
+        message = turn.message
+        extra = message.envelope.extra if message is not None else None
+        chain = extra.chain if extra is not None else ()
+        if len(chain) >= world.settings.max_call_depth:
+            raise CallTooDeep(
+                limit=world.settings.max_call_depth,
+                chain=[f"{link.type}/{link.key}" for link in chain],
+                actor_type=call.address.type,
+                key=call.address.key,
+                method=call.method,
+            )
+        if activation.uncommitted:
+            acknowledged = world.loop.create_future()
+            activation.asks_waiting.append(acknowledged)
+            await acknowledged
+            self._check(call)
+        shard = activation.shard
+        timeout = call.options.timeout or call.spec.timeout or world.settings.ask_timeout
+        if turn.deadline:
+            timeout = min(timeout, max(turn.deadline - world.clock.boottime(), 0.001))
+        record, life = self._record(call)
+        message_id = world.ids.next()
+        address = call.address
+        link = Link(activation.address.type, activation.address.key, turn.message_id)
+        calls = world.calls
+        under_way = Call(
+            calls, calls.number(), world.label_of(address.type, address.key), address.type, address.key, call.method, message_id, timeout
+        )
+        under_way.record = record
+        payload = encode(
+            Envelope(
+                1,
+                address.type,
+                address.key,
+                call.method,
+                msgspec.Raw(call.payload),
+                message_id,
+                ReplyTo(world.inbox.client, under_way.number),
+                budget_ms(timeout),
+                Extra(headers=self._headers(call), chain=(*chain, link), record=record),
+            )
+        )
+        self._check_size(call, payload)
+        target = (address.type, address.key)
+        turn.waiting_on = turn.waiting_on if turn.waiting_on is not None else Counter()
+        turn.waiting_on[target] += 1
+        shard.waiting_asks += 1
+        special = Special(
+            fence=Fence(shard.label, shard.holder),
+            record=record.suffix if record is not None else None,
+            prefix=record.prefix if record is not None else "",
+            digest=digest_of(call),
+            waiter=f"{world.inbox.client} {under_way.number}",
+            record_life_ms=life,
+            message_id=message_id,
+        )
+        try:
+            calls.begin(under_way, payload, special)
+            world.suspects.yields(turn)
+            world.engine.waits(turn, target)
+            if shard.draining:
+                world.loop.call_soon(world.engine.pump_shard, shard)
+            return await under_way.future
+        except asyncio.CancelledError:
+            # A turn that was cut off because its shard moves is run again, and then wants this very reply.
+            if turn.cut is None or not turn.cut.keeps_asks:
+                calls.cancel(under_way)
+            else:
+                under_way.forget()
+            raise
+        finally:
+            shard.waiting_asks -= 1
+            turn.waiting_on[target] -= 1
+            if not turn.waiting_on[target]:
+                del turn.waiting_on[target]
+
+    def stream(self, call: Outgoing, /) -> AsyncGenerator[bytes, None]:
+        """Ask for a streaming reply. It is not part of the turn: nothing of it is remembered for a re-run."""
+        self._check(call)
+        return self._world.client.stream(call)
+
+    def _record(self, call: Outgoing) -> tuple[Record | None, int]:
+        turn = self._turn
+        if call.options.idempotency_key is not None:
+            return Record(record_of(call), ""), 0
+        if not turn.message_id:
+            return None, 0
+        digest = digest_of(call)
+        turn.asked = turn.asked if turn.asked is not None else Counter()
+        turn.asked[digest] += 1
+        return Record(DERIVED + turn.message_id, f"{digest.hex()}{turn.asked[digest]}:"), int(DERIVED_LIFE * 1000)
+
+    def _collect(self, call: Outgoing) -> Receipt:
+        turn, world = self._turn, self._world
+        self._check(call)
+        if call.spec.kind is Kind.STREAM:
+            raise TypeError(f"{call.address.type}.{call.method} is a streaming reply and cannot be told")
+        message_id = world.ids.next()
+        address, options = call.address, call.options
+        headers = self._headers(call)
+        record = Record(record_of(call), "") if options.idempotency_key is not None else None
+        extra = Extra(headers=headers, record=record) if headers or record is not None else None
+        payload = encode(
+            Envelope(1, address.type, address.key, call.method, msgspec.Raw(call.payload), message_id, None, 0, extra)
+        )
+        self._check_size(call, payload)
+        label = world.label_of(address.type, address.key)
+        due = due_of(call) or ""
+        keys = world.keys
+        if record is not None:
+            operate(
+                turn,
+                "I",
+                (
+                    keys.mailbox(label),
+                    keys.record(record.suffix),
+                    keys.timers(label),
+                    keys.timer_values(label),
+                    keys.dead,
+                    keys.dead_lost,
+                ),
+                *(payload, digest_of(call), message_id, due, world.settings.dead_letter_capacity, label),
+            )
+        elif due:
+            operate(turn, "L", (keys.timers(label), keys.timer_values(label), keys.mailbox(label)), due, message_id, payload)
+        elif turn.tells is None:
+            turn.tells = [(label, payload)]
+        else:
+            turn.tells.append((label, payload))
+        return Receipt(message_id, duplicate=False)
+
+    def _check(self, call: Outgoing) -> None:
+        """Refuse to send from a turn that is over, lost, or of a kind that sends nothing."""
+        turn = self._turn
+        activation = turn.activation
+        if activation.phase is Phase.GONE or not activation.shard.alive or not self._world.lease.trusted():
+            raise Fenced(
+                shard=activation.shard.label,
+                epoch=activation.shard.epoch,
+                why="the lease ended" if activation.shard.alive else "another runner owns it",
+                actor_type=activation.address.type,
+                key=activation.address.key,
+            )
+        if turn.ended:
+            raise RuntimeError(
+                f"{turn.label} has ended; what it left running cannot send {call.address}.{call.method} as part of it any more"
+            )
+        if turn.reentrant:
+            raise RuntimeError(f"{turn.label} is reentrant: it reads the outer turn's state and sends nothing")
+
+    def _check_size(self, call: Outgoing, payload: bytes) -> None:
+        turn = self._turn
+        limit = self._world.settings.max_payload
+        if len(payload) > limit:
+            raise PayloadTooLarge(
+                size=len(payload), limit=limit, actor_type=call.address.type, key=call.address.key, method=call.method
+            )
+        turn.output += len(payload)
+        turn.outputs += 1
+        if turn.output > TURN_BYTES:
+            raise MailboxFull(scope="turn", limit=TURN_BYTES, depth=turn.output, actor_type=call.address.type, key=call.address.key)
+        if turn.outputs > TURN_MESSAGES:
+            raise MailboxFull(
+                scope="turn", limit=TURN_MESSAGES, depth=turn.outputs, actor_type=call.address.type, key=call.address.key
+            )
+
+    def _headers(self, call: Outgoing) -> dict[str, str] | None:
+        message = self._turn.message
+        extra = message.envelope.extra if message is not None else None
+        headers = {**(extra.headers or {})} if extra is not None else {}
+        if call.options.headers:
+            headers.update(call.options.headers)
+        if self._world.telemetry.tracer.active:
+            headers.update(self._turn.trace_headers())
+        return headers or None

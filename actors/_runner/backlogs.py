@@ -1,0 +1,143 @@
+"""Moving an actor's messages to its backlog in Redis, and running it from there."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from actors._mailbox.commit import Effects, operate
+from actors._redis.faults import RedisFault
+from actors._runner.activation import Activation, Message, Phase
+from actors.wire.envelope import Unreadable, decode
+
+if TYPE_CHECKING:
+    from actors._runner.shard import OwnedShard
+    from actors._runner.world import World
+
+
+class Backlogs:
+    """What waits outside the shards' streams."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._keys = world.keys
+        self._loading: set[int] = set()
+
+    def move(self, activation: Activation, messages: Sequence[Message]) -> None:
+        """Move messages from the stream to the backlog, with the next commit."""
+        self._gather_move(activation, messages, self._held_value(activation))
+
+    def hold(self, activation: Activation, seconds: float) -> None:
+        """Make an actor wait ``seconds``: all it has uncommitted moves, and the time is kept in Redis."""
+        moving = activation.hold()
+        value = self._held_value(activation, seconds)
+        if moving:
+            self._gather_move(activation, moving, value)
+        else:
+            effects = Effects(None, activation)
+            operate(effects, "H", (self._keys.held(activation.shard.label),), activation.field, value)
+            activation.uncommitted += 1
+            self._world.committer.add(activation.shard, effects)
+
+    def done(self, activation: Activation, effects: Effects, entry: bytes) -> None:
+        """Let ``effects`` take a handled entry out of the backlog."""
+        shard = activation.shard
+        operate(
+            effects,
+            "b",
+            (self._key(activation), self._keys.held(shard.label), self._keys.backlogs),
+            shard.label,
+            activation.field,
+            entry,
+        )
+
+    def resume(self, shard: OwnedShard, held: dict[bytes, bytes]) -> list[Activation]:
+        """Take up the held actors of a shard just acquired, before anything is read from its stream."""
+        activations: list[Activation] = []
+        for field, value in held.items():
+            name, _, key = field.decode().partition(":")
+            spec = self._world.specs.get(name)
+            if spec is None:
+                continue
+            activation = self._world.engine.activate(shard, spec, key)
+            activation.more = True
+            due, _, attempt = value.partition(b" ")
+            activation.attempt = int(attempt or b"0")
+            if due != b"0":
+                activation.due = self._world.redis_clock.boottime(float(due))
+            activations.append(activation)
+        return activations
+
+    def load(self, activation: Activation) -> None:
+        """Fetch the next page of a backlog, once nothing of it is on its way there."""
+        if activation.uncommitted or id(activation) in self._loading:
+            return
+        self._loading.add(id(activation))
+        moves = activation.moves
+        self._world.state.submit(
+            ("XRANGE", self._key(activation), b"(" + activation.after, "+", "COUNT", activation.limit),
+            functools.partial(self._loaded, activation, moves),
+        )
+
+    def _loaded(self, activation: Activation, moves: int, reply: Any) -> None:
+        self._loading.discard(id(activation))
+        if activation.phase is Phase.GONE:
+            return
+        if isinstance(reply, RedisFault):
+            self._world.state.when_up(lambda: self._world.loop.call_later(0.05, self._world.engine.pump, activation))
+            return
+        messages: list[Message] = []
+        engine = self._world.engine
+        engine.begin()
+        try:
+            for entry, fields in reply:
+                try:
+                    envelope = decode(fields[1], max_depth=self._world.settings.max_depth)
+                except Unreadable as error:
+                    effects = Effects(None)
+                    self.done(activation, effects, entry)
+                    engine.bury(
+                        effects, activation.shard, fields[1], reason=error.why, error=error.detail, entry=entry, attempts=0
+                    )
+                    self._world.committer.add(activation.shard, effects)
+                    continue
+                method = activation.spec.methods.get(envelope.method)
+                if method is None:
+                    effects = Effects(None)
+                    self.done(activation, effects, entry)
+                    self._world.parking.park_into(effects, activation.shard, entry, envelope, fields[1])
+                    self._world.committer.add(activation.shard, effects)
+                    continue
+                messages.append(Message(entry, envelope, fields[1], method))
+            if reply:
+                activation.after = reply[-1][0]
+            activation.page(messages, complete=len(reply) < activation.limit, moves=moves)
+            engine.watch(activation, messages)
+            engine._pump(activation)  # noqa: SLF001 - one stretch of work
+            engine.settle_drain(activation.shard)
+        finally:
+            engine.finish()
+
+    def _gather_move(self, activation: Activation, messages: Sequence[Message], value: str) -> None:
+        shard = activation.shard
+        effects = Effects(None, activation)
+        operate(
+            effects,
+            "B",
+            (shard.mailbox, self._key(activation), self._keys.held(shard.label), self._keys.backlogs),
+            shard.label,
+            activation.field,
+            value,
+            *(part for message in messages for part in (message.entry, message.raw)),
+        )
+        activation.uncommitted += 1
+        self._world.committer.add(shard, effects)
+
+    def _held_value(self, activation: Activation, seconds: float = 0.0) -> str:
+        due = int(self._world.redis_clock.now_ms() + seconds * 1000) if seconds else 0
+        return f"{due} {activation.attempt}"
+
+    def _key(self, activation: Activation) -> str:
+        address = activation.address
+        return self._keys.backlog(activation.shard.label, address.type, address.key)

@@ -1,0 +1,236 @@
+"""Bringing an actor to life: its state, its instance, its ``on_activate``.
+
+States of all actors that became cold messages' targets in one stretch are fetched by one
+MGET. A state is loaded only when nothing of the actor is uncommitted; an actor that was
+discarded after a defect goes on from what its last ended turn left, which is in memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any
+
+from actors._redis.faults import RedisFault
+from actors._runner.activation import Activation, Phase
+from actors._runner.turn import Cut, Turn
+from actors.actor import Actor
+from actors.context import current
+from actors.errors import ActivationFailed
+from actors.message import Kind
+from actors.telemetry import events
+from actors.wire.codec import StateUnreadable
+
+if TYPE_CHECKING:
+    from actors._runner.world import World
+
+_PAGE = 500
+
+
+class Loader:
+    """Activates actors."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._cold: list[Activation] = []
+
+    def load(self, activation: Activation) -> None:
+        """Begin to activate a cold actor; it is pumped when it is ready."""
+        spec = activation.spec
+        activation.phase = Phase.LOADING
+        if spec.state is None or activation.bytes is not None:
+            self._instantiate(activation, activation.bytes)
+        elif activation.uncommitted:
+            activation.phase = Phase.COLD  # pumped again when its commits are acknowledged
+        else:
+            self._cold.append(activation)
+
+    def flush(self) -> None:
+        """Ask for the states of all actors that turned up cold."""
+        while self._cold:
+            page, self._cold = self._cold[:_PAGE], self._cold[_PAGE:]
+            keys = [activation.state_key or "" for activation in page]
+            self._world.state.submit(("MGET", *keys), functools.partial(self._loaded, page))
+
+    def discard(self, activation: Activation) -> None:
+        """After a defect: the next turn gets a new instance, from the state the last ended turn left."""
+        activation.actor = None
+        activation.cleared = False
+        if activation.phase is Phase.READY:
+            activation.phase = Phase.COLD
+
+    def _loaded(self, page: list[Activation], reply: Any) -> None:
+        if isinstance(reply, RedisFault):
+            def again() -> None:
+                self._cold += [activation for activation in page if activation.phase is Phase.LOADING]
+                self.flush()
+
+            self._world.state.when_up(lambda: self._world.loop.call_later(0.05, again))
+            return
+        engine = self._world.engine
+        engine.begin(len(page))
+        try:
+            for activation, raw in zip(page, reply, strict=True):
+                if activation.phase is Phase.LOADING and activation.shard.alive:
+                    self._instantiate(activation, raw)
+                    engine._pump(activation)  # noqa: SLF001 - one stretch of work
+                    engine.settle_drain(activation.shard)
+        finally:
+            engine.finish()
+
+    def _instantiate(self, activation: Activation, raw: bytes | None) -> None:
+        """Make the instance and run its hook; ready at once where there is none."""
+        spec = activation.spec
+        try:
+            actor = spec.make(activation.address, Cell(self._world, activation))
+            if spec.state is not None:
+                self._restore(activation, actor, raw)
+        except StateUnreadable as error:
+            self._world.telemetry.emit(
+                events.StateUnreadable(actor_type=spec.name, key=activation.address.key, problem=str(error))
+            )
+            self._failed(activation, error, counted=False)
+            return
+        except Exception as error:
+            self._failed(activation, error, counted=True)
+            return
+        activation.actor = actor
+        self._world.telemetry.runner.activations += 1
+        if not spec.has_on_activate:
+            activation.phase = Phase.READY
+            return
+        turn = Turn(activation, None)
+        activation.prelude = turn
+        current.set(turn)
+        turn.started_at = self._world.clock.boottime()
+        task = self._world.stepper.step(actor.on_activate(), copy_context(), self._activated, turn)
+        if task is not None:
+            turn.task = task
+            turn.timer = self._world.loop.call_later(
+                self._world.settings.activation_timeout, self._world.engine.cut, turn, Cut.TURN_TIMEOUT
+            )
+
+    def _restore(self, activation: Activation, actor: Actor[Any], raw: bytes | None) -> None:
+        codec = activation.spec.state
+        assert codec is not None
+        if raw is None:
+            actor.state = codec.fresh()
+            activation.leftover = None
+            activation.bytes = codec.encode(actor.state, None)
+        else:
+            actor.state, activation.leftover = codec.decode(raw)
+            again = codec.encode(actor.state, activation.leftover)
+            activation.dirty = activation.dirty or again != raw
+            activation.bytes = again
+
+    def _activated(self, turn: Turn, _value: Any, error: BaseException | None) -> None:
+        """``on_activate`` has ended. Its changes commit with the first turn."""
+        activation = turn.activation
+        turn.ended = True
+        if turn.timer is not None:
+            turn.timer.cancel()
+        if activation.phase is Phase.GONE:
+            return
+        suspended = turn.task is not None
+        engine = self._world.engine
+        if suspended:
+            engine.begin()
+        try:
+            if error is None and turn.cut is None:
+                codec = activation.spec.state
+                if codec is not None:
+                    data = codec.encode(activation.actor_state, activation.leftover)
+                    activation.dirty = activation.dirty or data != activation.bytes
+                    activation.bytes = data
+                activation.phase = Phase.READY
+                self._world.telemetry.runner.activation.observe(self._world.clock.boottime() - turn.started_at)
+            else:
+                activation.prelude = None
+                limit = self._world.settings.activation_timeout
+                cause = (
+                    error
+                    if turn.cut is None and error is not None
+                    else TimeoutError(f"on_activate took longer than activation_timeout, {limit:g} s")
+                )
+                self._failed(activation, cause, counted=True)
+            if suspended:
+                engine._pump(activation)  # noqa: SLF001 - one stretch of work
+                engine.settle_drain(activation.shard)
+        finally:
+            if suspended:
+                engine.finish()
+
+    def _failed(self, activation: Activation, error: BaseException, *, counted: bool) -> None:
+        """The actor cannot be activated: an ask at the head is told so, a tell is tried again later."""
+        activation.phase = Phase.COLD
+        activation.actor = None
+        engine = self._world.engine
+        address = activation.address
+        self._world.telemetry.emit(
+            events.ActivationFailed(actor_type=address.type, key=address.key, error=f"{type(error).__name__}: {error}")
+        )
+        activation.bytes = activation.bytes if activation.dirty or activation.uncommitted else None
+        while activation.queue:
+            message = activation.queue[0]
+            if message.envelope.reply is None:
+                break
+            activation.queue.popleft()
+            failure = ActivationFailed(
+                problem=str(error),
+                type_name=type(error).__name__,
+                actor_type=address.type,
+                key=address.key,
+                method=message.envelope.method,
+            )
+            engine.fail(activation, message, failure)
+        if activation.queue:
+            engine.retry_activation(activation, error, counted=counted)
+
+
+class Cell:
+    """An actor instance's view of its place."""
+
+    __slots__ = ("_activation", "_world")
+
+    def __init__(self, world: World, activation: Activation) -> None:
+        self._world = world
+        self._activation = activation
+
+    @property
+    def address(self) -> Any:
+        """Type and key."""
+        return self._activation.address
+
+    def request_deactivate(self) -> None:
+        """Deactivate when the running turn has ended."""
+        self._activation.wants_close = True
+        self._activation.close_reason = "requested"
+
+    def keep_alive(self, on: bool) -> None:  # noqa: FBT001 - the public name's shape
+        """Do not deactivate for idleness."""
+        self._activation.keep_alive = on
+
+    def clear_state(self) -> None:
+        """Delete the state with the running turn's commit."""
+        self._activation.cleared = True
+
+    def run_in_turn(self, function: Any) -> Any:
+        """Run a plain function of this actor in a thread, inside the running turn."""
+        return self._world.threads.call(self._activation, function)
+
+    def wait(self, work: Any) -> Any:
+        """From a handler in a thread: run a coroutine on the loop and wait for its result."""
+        context = copy_context()
+        loop = self._world.loop
+
+        async def inside() -> Any:
+            return await work
+
+        async def outside() -> Any:
+            return await loop.create_task(inside(), context=context)
+
+        return asyncio.run_coroutine_threadsafe(outside(), loop).result()
+
+
+__all__ = ["Cell", "Kind", "Loader"]

@@ -1,0 +1,143 @@
+"""Messages for a type or method that this code does not have.
+
+They leave the shard's stream for a bounded one of their own and wait there for a runner
+that knows them; an asker is told at once why it waits, for the error at its deadline.
+A runner looks through what is parked when it starts and when the members change, and
+puts back what it knows; what nobody has come for in a day goes to the dead letters.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from actors._mailbox.commit import Effects, operate
+from actors._redis import scripts
+from actors._redis.faults import RedisFault
+from actors.errors import ClusterError, UnknownActorType, UnknownMessage
+from actors.ids import shard_of
+from actors.telemetry.events import MessagesParked
+from actors.wire.envelope import Envelope, Unreadable, decode
+from actors.wire.reply import encode_notice
+
+if TYPE_CHECKING:
+    from actors._runner.shard import OwnedShard
+    from actors._runner.world import World
+
+_PAGE = 500
+
+
+class Parking:
+    """Sets unknown messages aside, and brings known ones back."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._unpark = scripts.load("unpark")
+        self._looking = False
+        self._told: Counter[tuple[str, str]] = Counter()
+
+    def park(self, shard: OwnedShard, entry: bytes, envelope: Envelope, raw: bytes) -> None:
+        """Park a message just read."""
+        effects = Effects(entry)
+        self.park_into(effects, shard, entry, envelope, raw)
+        self._world.committer.add(shard, effects)
+
+    def park_into(self, effects: Effects, shard: OwnedShard, entry: bytes, envelope: Envelope, raw: bytes) -> None:
+        """Let ``effects`` park a message."""
+        world = self._world
+        spec = world.specs.get(envelope.type)
+        error: ClusterError
+        if spec is None:
+            error = UnknownActorType(actor_type=envelope.type, key=envelope.key, known=sorted(world.specs))
+        else:
+            error = UnknownMessage(
+                actor_type=envelope.type, method=envelope.method, key=envelope.key, known=sorted(spec.methods)
+            )
+        operate(
+            effects,
+            "P",
+            (world.keys.parked,),
+            *("d", raw, "s", shard.label, "k", f"{envelope.type}.{envelope.method}", "i", entry),
+            *("t", int(world.redis_clock.now_ms())),
+        )
+        if envelope.reply is not None:
+            effects.inbox = world.keys.inbox(envelope.reply.inbox)
+            effects.call = envelope.reply.call
+            effects.answer = encode_notice(error)
+        kind = (envelope.type, envelope.method)
+        self._told[kind] += 1
+        if self._told[kind] == 1 or self._told[kind] % 1000 == 0:
+            world.telemetry.emit(
+                MessagesParked(actor_type=envelope.type, method=envelope.method, count=self._told[kind])
+            )
+
+    def look(self) -> None:
+        """Look through what is parked for messages this code knows, and for those too old to keep."""
+        if not self._looking and self._world.state.up:
+            self._looking = True
+            self._page("-")
+
+    def _page(self, start: str) -> None:
+        self._world.state.submit(
+            ("XRANGE", self._world.keys.parked, start, "+", "COUNT", _PAGE), functools.partial(self._looked)
+        )
+
+    def _looked(self, reply: Any) -> None:
+        world = self._world
+        if isinstance(reply, RedisFault) or not reply:
+            self._looking = False
+            return
+        keys: list[str] = [world.keys.parked]
+        args: list[bytes] = []
+        expired: list[tuple[bytes, dict[bytes, bytes]]] = []
+        oldest = world.redis_clock.now_ms() - world.settings.parked_ttl * 1000
+        for entry, flat in reply:
+            fields = dict(zip(flat[::2], flat[1::2], strict=True))
+            raw = fields.get(b"d", b"")
+            try:
+                envelope = decode(raw, max_depth=world.settings.max_depth)
+            except Unreadable:
+                expired.append((entry, fields))
+                continue
+            spec = world.specs.get(envelope.type)
+            if spec is not None and envelope.method in spec.methods:
+                label = shard_of(envelope.type, envelope.key, world.settings.shards, spec.shard_group).label
+                keys.append(world.keys.mailbox(label))
+                args += (entry, raw)
+                self._told.pop((envelope.type, envelope.method), None)
+            elif int(entry.split(b"-")[0]) < oldest:
+                expired.append((entry, fields))
+        connection = world.state.connection
+        if connection is not None and args:
+            scripts.submit(connection, self._unpark, keys, args, _ignore)
+        for entry, fields in expired:
+            self._expire(entry, fields)
+        if len(reply) == _PAGE:
+            self._page("(" + reply[-1][0].decode())
+        else:
+            self._looking = False
+
+    def _expire(self, entry: bytes, fields: dict[bytes, bytes]) -> None:
+        world = self._world
+        kind = fields.get(b"k", b"?").decode(errors="replace")
+        connection = world.state.connection
+        if connection is None:
+            return
+        text = f"no running runner has had {kind} for {world.settings.parked_ttl:g} s"
+        scripts.submit(
+            connection,
+            scripts.load("expire_parked"),
+            [world.keys.parked, world.keys.dead, world.keys.dead_lost],
+            [
+                entry,
+                world.settings.dead_letter_capacity,
+                *("d", fields.get(b"d", b""), "r", "unknown", "e", text, "s", fields.get(b"s", b"")),
+                *("i", fields.get(b"i", b""), "a", 0, "t", int(world.redis_clock.now_ms())),
+            ],
+            _ignore,
+        )
+
+
+def _ignore(reply: Any) -> None:
+    """Whatever came of it, the next look does the same again."""

@@ -1,0 +1,104 @@
+"""One message handled by one activated actor: what it carries while it runs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from actors._mailbox.commit import Effects
+
+if TYPE_CHECKING:
+    from actors._runner.activation import Activation, Message
+    from actors.context import Context
+    from actors.telemetry.hooks import ProcessSpan
+
+
+class Cut(Enum):
+    """Why a running turn was cancelled by us."""
+
+    DEADLINE = "its deadline passed"
+    TURN_TIMEOUT = "its turn took too long"
+    CALLER = "its caller cancelled it"
+    DRAIN = "its shard moves and the drain time is over"
+    LOST = "this runner lost its shard"
+
+    @property
+    def keeps_asks(self) -> bool:
+        """Whether the message runs again elsewhere and will want the replies of the asks it has made."""
+        return self in (Cut.DRAIN, Cut.LOST)
+
+
+class Turn(Effects):
+    """A turn from its start to the acknowledgement of its commit."""
+
+    __slots__ = (
+        "asked",
+        "attempt",
+        "bound",
+        "context",
+        "cut",
+        "deadline",
+        "ended",
+        "ended_at",
+        "message",
+        "output",
+        "reentrant",
+        "span",
+        "started_at",
+        "task",
+        "timer",
+        "waiting_on",
+    )
+
+    def __init__(self, activation: Activation, message: Message | None) -> None:
+        Effects.__init__(self, None if message is None else message.entry, activation)
+        self.message = message
+        """``None`` for a hook's run."""
+        self.attempt = activation.attempt + 1
+        self.deadline = 0.0
+        """Boottime; 0: none."""
+        self.ended = False
+        self.cut: Cut | None = None
+        self.task: asyncio.Task[None] | None = None
+        self.timer: asyncio.TimerHandle | None = None
+        self.bound: Any = None
+        """The client bound to this turn, made when first asked for."""
+        self.context: Context | None = None
+        """The public context, made when first asked for."""
+        self.asked: Counter[bytes] | None = None
+        """Asks made so far, equal ones counted."""
+        self.waiting_on: Counter[tuple[str, str]] | None = None
+        """Actors this turn waits for."""
+        self.output = 0
+        """Bytes of messages collected so far."""
+        self.reentrant = False
+        self.span: ProcessSpan | None = None
+        self.started_at = 0.0
+        self.ended_at = 0.0
+
+    @property
+    def message_id(self) -> str:
+        """Id of the message; empty in a hook."""
+        return self.message.envelope.id if self.message is not None else ""
+
+    @property
+    def root(self) -> tuple[str, str]:
+        """The chain this turn belongs to: its first message's id, then this one's. Orders chains by age."""
+        if self.message is None:
+            return ("", "")
+        return root_of(self.message)
+
+    @property
+    def label(self) -> str:
+        """Actor type, key and method, for people."""
+        method = self.message.envelope.method if self.message is not None else "hook"
+        return f"{self.activation.address}.{method}"
+
+
+def root_of(message: Message) -> tuple[str, str]:
+    """Return what orders the chain of ``message`` by age: its first message's id, then its own."""
+    envelope = message.envelope
+    chain = envelope.extra.chain if envelope.extra is not None else ()
+    return (chain[0].message_id if chain else envelope.id, envelope.id)

@@ -1,0 +1,1 @@
+"""Delayed messages: stored with their shard, due to the millisecond."""

@@ -1,0 +1,703 @@
+"""The client: tells and asks, owns no shards.
+
+Concurrent sends share script calls (:mod:`actors._mailbox.sender`), replies come through
+one inbox. What is sent through one client to one actor keeps its order. A caller that is
+cancelled cancels its call and disturbs nobody else: no caller ever touches a connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Mapping
+from random import Random
+from typing import TYPE_CHECKING, Any, Self
+
+import msgspec
+from xxhash import xxh3_64_intdigest, xxh3_128_digest
+
+from actors._mailbox.calls import Call, Calls, budget_ms, failure, refusal
+from actors._mailbox.inbox import BLOCK, Inbox
+from actors._mailbox.outcomes import Code, Outcome
+from actors._mailbox.sender import Item, Sender, Special, Stale
+from actors._redis.channel import Channel
+from actors._redis.connection import Server
+from actors._redis.faults import RedisFault
+from actors._redis.keys import Keys
+from actors.actor import registered
+from actors.backoff import Backoff
+from actors.clock import Clock
+from actors.errors import (
+    AskTimeout,
+    ClusterError,
+    MailboxFull,
+    PartialSend,
+    PayloadTooLarge,
+    PersistenceFailed,
+    RunnerUnavailable,
+)
+from actors.ids import ActorAddress, IdSource, check_key, new_incarnation
+from actors.message import A, Kind, Outgoing, Receipt, current
+from actors.settings import Settings
+from actors.telemetry.hooks import NO_SPAN, SendSpan, Telemetry
+from actors.telemetry.meters import SendMeter
+from actors.wire.depth import deeper_than
+from actors.wire.envelope import Envelope, Extra, Record, ReplyTo, encode
+from actors.wire.envelope import Kind as EnvelopeKind
+from actors.wire.reply import is_notice, read_notice
+
+if TYPE_CHECKING:
+    from actors.actor import ActorSpec
+    from actors.message import MethodSpec
+
+CONNECTION_TIMEOUT = 5.0
+"""Seconds without an answer after which a connection is given up for a new one."""
+
+STREAM_WINDOW = 64
+"""Items of a streaming reply that may be on their way unconsumed."""
+
+_FACTS_EVERY = 0.25
+
+
+class Client:
+    """Sends messages to actors and waits for replies.
+
+    ``system.connect()`` makes one for a program; ``self.client`` inside a handler is one
+    bound to the turn.
+    """
+
+    def get(self, cls: type[A], key: str) -> A:
+        """Return a ref to the actor of ``cls`` with this key. No I/O: an actor always exists.
+
+        ``ConfigurationError`` if the class is not registered; ``TypeError`` or ``ValueError``
+        for a key that cannot be one.
+        """
+        raise NotImplementedError
+
+    def next_id(self) -> str:
+        """Return a new id: unique, sorted by time."""
+        raise NotImplementedError
+
+    async def send(self, *outgoing: Outgoing) -> list[Receipt]:
+        """Send messages, in one round trip where they fit; they are durable once this returns.
+
+        Not atomic: if some are refused, raises :class:`~actors.errors.PartialSend`, whose
+        ``results`` say of each what became of it. If all are, raises the first one's error.
+        """
+        raise NotImplementedError
+
+    async def ask(self, call: Outgoing, /) -> bytes:
+        """Return the reply's body; what calling a ref's message does before decoding it."""
+        raise NotImplementedError
+
+    async def tell(self, call: Outgoing, /) -> Receipt:
+        """Store one message; what ``ref.m.tell(…)`` does."""
+        raise NotImplementedError
+
+    def stream(self, call: Outgoing, /) -> AsyncGenerator[bytes, None]:
+        """Yield the bodies of a streaming reply; what iterating over a ref's message does before decoding."""
+        raise NotImplementedError
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        return None
+
+
+class Shards:
+    """Which shard an actor lives in."""
+
+    def __init__(self, specs: Mapping[str, ActorSpec], counts: Mapping[str, int] | None = None) -> None:
+        self._specs = specs
+        self._labels: dict[str, list[str]] = {}
+        self.count = 0
+        if counts is not None:
+            self.learn(counts)
+
+    def learn(self, counts: Mapping[str, int]) -> None:
+        """Take in how many shards each group has."""
+        for group, count in counts.items():
+            self._labels[group] = [f"{group}.{index}" for index in range(count)]
+        self.count = max((len(labels) for labels in self._labels.values()), default=0)
+
+    @property
+    def known(self) -> bool:
+        """Whether the numbers of shards are known yet."""
+        return bool(self._labels)
+
+    def label(self, actor_type: str, key: str) -> str:
+        """Return the label of an actor's shard."""
+        spec = self._specs.get(actor_type)
+        labels = self._labels.get(spec.shard_group if spec is not None else "default")
+        if labels is None:
+            # A group that no runner has served yet has as many shards as the others.
+            group = spec.shard_group if spec is not None else "default"
+            labels = self._labels[group] = [f"{group}.{index}" for index in range(self.count)]
+        return labels[xxh3_64_intdigest(f"{actor_type}\0{key}".encode()) % len(labels)]
+
+
+class ConnectedClient(Client):
+    """A client of its own, with its connections. Use it as an async context manager."""
+
+    def __init__(
+        self,
+        server: Server,
+        keys: Keys,
+        settings: Settings,
+        specs: Mapping[str, ActorSpec],
+        *,
+        clock: Clock,
+        random: Random,
+        telemetry: Telemetry,
+        name: str = "client",
+        shards: Shards | None = None,
+    ) -> None:
+        self.shards = shards or Shards(specs)
+        self.telemetry = telemetry
+        self._server = server
+        self._keys = keys
+        self._settings = settings
+        self._specs = specs
+        self._clock = clock
+        self._random = random
+        self._name = name
+        self.ids = IdSource(clock, random)
+        self._meters: dict[MethodSpec, SendMeter] = {}
+        self._learning: asyncio.Task[None] | None = None
+        self._opened = False
+        self._closed = False
+        self.sending: Channel
+        self.sender: Sender
+        self.inbox: Inbox
+        self.calls: Calls
+        self.loop: asyncio.AbstractEventLoop
+
+    # its life
+
+    async def __aenter__(self) -> Self:
+        """Connect. Raises :class:`~actors.errors.PersistenceFailed` if Redis cannot be reached now."""
+        self.loop = asyncio.get_running_loop()
+        self.sending = self._channel("send", CONNECTION_TIMEOUT)
+        receiving = self._channel("inbox", BLOCK + CONNECTION_TIMEOUT)
+        self.sender = Sender(
+            self.sending,
+            self._keys,
+            random=self._random,
+            clock=self._clock,
+            shard_capacity=self._settings.shard_capacity,
+            backlog_capacity=self._settings.backlog_capacity,
+        )
+        self._receiving = receiving
+        self.inbox = Inbox(
+            receiving, self._keys, new_incarnation(self._random), clock=self._clock, backoff=self._backoff()
+        )
+        self.calls = Calls(self.sender, self.inbox, self.sending, self._keys, self._clock)
+        try:
+            await self.sending.open()
+            await receiving.open()
+            await self.inbox.open()
+        except RedisFault as fault:
+            await self._shut()
+            raise PersistenceFailed(problem=str(fault)) from fault
+        self._opened = True
+        if not self.shards.known:
+            await self._learn_once()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        """Wait briefly for what was sent to be stored, then close. Calls without a reply end as unknown."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            async with asyncio.timeout(CONNECTION_TIMEOUT):
+                await self.sender.flushed()
+        except TimeoutError:
+            pass
+        self.calls.fail_all(PersistenceFailed(problem="the client was closed before the reply came"))
+        await self._shut()
+
+    async def _shut(self) -> None:
+        if self._learning is not None:
+            self._learning.cancel()
+        self.inbox.close()
+        self.sender.close()
+        await self.sending.close()
+        await self._receiving.close()
+
+    def _channel(self, purpose: str, timeout: float) -> Channel:
+        return Channel(
+            self._server, f"{self._name} {purpose}", clock=self._clock, backoff=self._backoff(), timeout=timeout
+        )
+
+    def _backoff(self) -> Backoff:
+        return Backoff(random=self._random, initial=0.02, maximum=1.0)
+
+    # the public surface
+
+    def get(self, cls: type[A], key: str) -> A:
+        """See :meth:`Client.get`."""
+        return make_ref(cls, key, self)
+
+    def next_id(self) -> str:
+        """See :meth:`Client.next_id`."""
+        return self.ids.next()
+
+    async def ask(self, call: Outgoing, /) -> bytes:
+        """See :meth:`Client.ask`."""
+        if not self.shards.known:
+            await self._until_known(call, call.options.timeout or call.spec.timeout or self._settings.ask_timeout)
+        under_way, span = self._begin(call)
+        meter = self._meter(call)
+        try:
+            body = await under_way.future
+        except asyncio.CancelledError:
+            self.calls.cancel(under_way)
+            meter.failed("cancelled")
+            span.end()
+            raise
+        except ClusterError as error:
+            meter.failed(error.reason.value)
+            span.end(error)
+            raise
+        meter.sent += 1
+        meter.round_trip.observe(self.loop.time() - under_way.begun)
+        span.end()
+        return body
+
+    def _begin(self, call: Outgoing) -> tuple[Call, SendSpan]:
+        self._check(call)
+        address, options = call.address, call.options
+        timeout = options.timeout or call.spec.timeout or self._settings.ask_timeout
+        message_id = self.ids.next()
+        span = self._span(call, message_id, ask=True)
+        record = Record(record_of(call), "") if options.idempotency_key is not None else None
+        headers = self._headers(call, span)
+        calls = self.calls
+        under_way = Call(
+            calls,
+            calls.number(),
+            self.shards.label(address.type, address.key),
+            address.type,
+            address.key,
+            call.method,
+            message_id,
+            timeout,
+        )
+        under_way.record = record
+        payload = self._encode(
+            call,
+            Envelope(
+                1,
+                address.type,
+                address.key,
+                call.method,
+                msgspec.Raw(call.payload),
+                message_id,
+                ReplyTo(self.inbox.client, under_way.number),
+                budget_ms(timeout),
+                Extra(headers=headers, record=record) if headers is not None or record is not None else None,
+            ),
+        )
+        special = None
+        if record is not None:
+            special = Special(
+                record=record.suffix,
+                digest=digest_of(call),
+                waiter=f"{self.inbox.client} {under_way.number}",
+                message_id=message_id,
+            )
+        calls.begin(under_way, payload, special)
+        return under_way, span
+
+    async def tell(self, call: Outgoing, /) -> Receipt:
+        """See :meth:`Client.tell`."""
+        (result,) = await self._store((call,))
+        if isinstance(result, ClusterError):
+            raise result
+        return result
+
+    async def send(self, *outgoing: Outgoing) -> list[Receipt]:
+        """See :meth:`Client.send`."""
+        if not outgoing:
+            return []
+        results = await self._store(outgoing)
+        receipts: list[Receipt] = []
+        errors: list[ClusterError] = []
+        for result in results:
+            if isinstance(result, ClusterError):
+                errors.append(result)
+            else:
+                receipts.append(result)
+        if not errors:
+            return receipts
+        if not receipts:
+            raise errors[0]
+        raise PartialSend(results=results)
+
+    async def _store(self, outgoing: tuple[Outgoing, ...]) -> list[Receipt | ClusterError]:
+        timeout = max(call.options.timeout or self._settings.ask_timeout for call in outgoing)
+        if not self.shards.known:
+            await self._until_known(outgoing[0], timeout)
+        group = _Group(self.loop, len(outgoing))
+        for index, call in enumerate(outgoing):
+            try:
+                item = self._item(call, group, index)
+            except ClusterError as error:
+                group.results[index] = error
+                group.left -= 1
+                continue
+            group.items.append(item)
+            if not self.sender.put(item):
+                group.settle(
+                    index,
+                    call,
+                    MailboxFull(
+                        scope="memory",
+                        limit=self.sender.queued,
+                        depth=self.sender.queued,
+                        actor_type=call.address.type,
+                        key=call.address.key,
+                    ),
+                )
+        if group.left:
+            timer = self.loop.call_later(timeout, group.expire, timeout, self.sending)
+            try:
+                await group.done
+            finally:
+                timer.cancel()
+        return group.finish(outgoing)
+
+    def _item(self, call: Outgoing, group: _Group, index: int) -> Item:
+        self._check(call)
+        address, options = call.address, call.options
+        if call.spec.kind is Kind.STREAM:
+            raise TypeError(f"{address.type}.{call.method} is a streaming reply and cannot be told: iterate over it")
+        message_id = self.ids.next()
+        group.ids.append(message_id)
+        span = self._span(call, message_id, ask=False)
+        headers = self._headers(call, span)
+        record = Record(record_of(call), "") if options.idempotency_key is not None else None
+        payload = self._encode(
+            call,
+            Envelope(
+                1,
+                address.type,
+                address.key,
+                call.method,
+                msgspec.Raw(call.payload),
+                message_id,
+                None,
+                0,
+                Extra(headers=headers, record=record) if headers is not None or record is not None else None,
+            ),
+        )
+        special = None
+        if record is not None or options.after is not None or options.at is not None:
+            special = Special(
+                record=record.suffix if record is not None else None,
+                digest=digest_of(call) if record is not None else b"",
+                message_id=message_id,
+                due=due_of(call),
+            )
+        meter = self._meter(call)
+        meter.sent += 1
+
+        def settle(outcome: Outcome | Stale | RedisFault | None) -> None:
+            span.end()
+            group.outcome(index, call, outcome)
+
+        return Item(self.shards.label(address.type, address.key), payload, settle, special)
+
+    async def stream(self, call: Outgoing, /) -> AsyncGenerator[bytes, None]:
+        """See :meth:`Client.stream`."""
+        timeout = call.options.timeout or call.spec.timeout or self._settings.ask_timeout
+        if not self.shards.known:
+            await self._until_known(call, timeout)
+        items = _Items(self.loop)
+        number = self.calls.number()
+        address = call.address
+        message_id = self.ids.next()
+        label = self.shards.label(address.type, address.key)
+        span = self._span(call, message_id, ask=True)
+        headers = self._headers(call, span)
+        payload = self._encode(
+            call,
+            Envelope(
+                1,
+                address.type,
+                address.key,
+                call.method,
+                msgspec.Raw(call.payload),
+                message_id,
+                ReplyTo(self.inbox.client, number),
+                budget_ms(timeout),
+                Extra(headers=headers) if headers is not None else None,
+            ),
+        )
+        self.inbox.waiting[number] = items.put
+        self.sender.put(Item(label, payload, lambda outcome: items.sent(call, label, outcome)))
+        consumed = 0
+        ended = False
+        try:
+            while True:
+                body = await items.next(call, timeout)
+                ended = not is_item(body)
+                yield body
+                if ended:
+                    return
+                consumed += 1
+                if consumed % (STREAM_WINDOW // 2) == 0:
+                    self._control(call, label, message_id, EnvelopeKind.CREDIT, STREAM_WINDOW // 2)
+        finally:
+            self.inbox.waiting.pop(number, None)
+            span.end()
+            if not ended and not self._closed:
+                self._control(call, label, message_id, EnvelopeKind.CANCEL, 0)
+
+    def _control(self, call: Outgoing, label: str, message_id: str, kind: EnvelopeKind, count: int) -> None:
+        """Tell the owner of a streaming reply that it may send more, or that nobody reads it any more."""
+        envelope = Envelope(
+            1,
+            call.address.type,
+            call.address.key,
+            call.method,
+            msgspec.Raw(msgspec.msgpack.encode(count)),
+            message_id,
+            extra=Extra(kind=kind),
+        )
+        special = Special(cancel=True) if kind is EnvelopeKind.CANCEL else None
+        self.sender.put(Item(label, encode(envelope), _ignore, special))
+
+    # inside
+
+    def _check(self, call: Outgoing) -> None:
+        if not self._opened:
+            raise RuntimeError("this client is not open: use it as `async with system.connect() as client`")
+        if self._closed:
+            raise RuntimeError("this client is closed")
+
+    def _encode(self, call: Outgoing, envelope: Envelope) -> bytes:
+        payload = encode(envelope)
+        address, settings = call.address, self._settings
+        if len(payload) > settings.max_payload:
+            raise PayloadTooLarge(
+                size=len(payload),
+                limit=settings.max_payload,
+                actor_type=address.type,
+                key=address.key,
+                method=call.method,
+            )
+        if len(call.payload) > settings.max_depth and deeper_than(payload, settings.max_depth):
+            raise PayloadTooLarge(
+                limit=settings.max_depth, unit="levels", actor_type=address.type, key=address.key, method=call.method
+            )
+        return payload
+
+    def _headers(self, call: Outgoing, span: SendSpan) -> dict[str, str] | None:
+        headers = call.options.headers
+        if span.headers:
+            return {**(headers or {}), **span.headers}
+        turn = current.get()
+        if turn is not None:  # a client of its own, used inside a handler: the handler's headers travel on
+            inherited = turn.context.headers
+            if inherited:
+                return {**inherited, **(headers or {})}
+        return dict(headers) if headers else None
+
+    def _span(self, call: Outgoing, message_id: str, *, ask: bool) -> SendSpan:
+        tracer = self.telemetry.tracer
+        if not tracer.active:
+            return NO_SPAN
+        return tracer.send(call.address.type, call.address.key, call.method, message_id, ask=ask)
+
+    def _meter(self, call: Outgoing) -> SendMeter:
+        meter = self._meters.get(call.spec)
+        if meter is None:
+            meter = self._meters[call.spec] = self.telemetry.sending(call.address.type, call.method)
+        return meter
+
+    # the system's facts
+
+    async def _learn_once(self) -> bool:
+        """Read how many shards there are; false while no runner has recorded it."""
+        connection = await self.sending.until_up()
+        try:
+            flat = await connection.execute("HGETALL", self._keys.facts)
+        except RedisFault:
+            return False
+        facts = dict(zip(flat[::2], flat[1::2], strict=True))
+        counts = {
+            name.removeprefix(b"shards:").decode(): int(value)
+            for name, value in facts.items()
+            if name.startswith(b"shards:")
+        }
+        if counts:
+            self.shards.learn(counts)
+        return bool(counts)
+
+    async def _until_known(self, call: Outgoing, timeout: float) -> None:
+        """Wait for the first runner, which decides how many shards there are."""
+        self._check(call)
+        if self._learning is None or self._learning.done():
+            self._learning = self.loop.create_task(self._learn(), name="client facts")
+        try:
+            async with asyncio.timeout(timeout):
+                await asyncio.shield(self._learning)
+        except TimeoutError:
+            raise RunnerUnavailable(
+                waited=timeout, actor_type=call.address.type, key=call.address.key, method=call.method
+            ) from None
+
+    async def _learn(self) -> None:
+        while not await self._learn_once():
+            await self._clock.sleep(_FACTS_EVERY)
+
+
+class _Group:
+    """Messages sent together, until the last of them has its outcome."""
+
+    __slots__ = ("done", "ids", "items", "left", "results")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, count: int) -> None:
+        self.done: asyncio.Future[None] = loop.create_future()
+        self.left = count
+        self.results: list[Receipt | ClusterError | None] = [None] * count
+        self.ids: list[str] = []
+        self.items: list[Item] = []
+
+    def outcome(self, index: int, call: Outgoing, outcome: Outcome | Stale | RedisFault | None) -> None:
+        """Take in what the sender says of one message."""
+        if outcome is None:
+            self.left -= 1
+            if not self.left and not self.done.done():
+                self.done.set_result(None)
+            return
+        address = call.address
+        if not isinstance(outcome, Outcome):
+            self.settle(index, call, failure(outcome, address.type, address.key, call.method))
+        elif outcome.code is Code.DONE:
+            self.settle(index, call, Receipt(outcome.done[0], duplicate=True))
+        elif outcome.code is Code.JOINED:
+            self.settle(index, call, Receipt(outcome.detail.decode(), duplicate=True))
+        else:
+            self.settle(index, call, refusal(outcome, address.type, address.key, call.method, "", call.options.idempotency_key or ""))
+
+    def settle(self, index: int, call: Outgoing, result: Receipt | ClusterError) -> None:
+        """Note one result that is not a plain receipt."""
+        self.results[index] = result
+        self.left -= 1
+        if not self.left and not self.done.done():
+            self.done.set_result(None)
+
+    def expire(self, timeout: float, channel: Channel) -> None:
+        """Nobody waits longer: what has no outcome yet is unknown, what has not left is taken back."""
+        fault = channel.last_fault
+        problem = str(fault) if fault is not None and not channel.up else "it has not answered"
+        for item in self.items:
+            item.settle = None
+        if not self.done.done():
+            self.done.set_exception(PersistenceFailed(problem=problem, waited=timeout))
+
+    def finish(self, outgoing: tuple[Outgoing, ...]) -> list[Receipt | ClusterError]:
+        """Return the results in order."""
+        ids = iter(self.ids)
+        results: list[Receipt | ClusterError] = []
+        for result in self.results:
+            if isinstance(result, ClusterError) and result.outcome == "not_delivered" and isinstance(result, PayloadTooLarge):
+                results.append(result)
+                continue
+            message_id = next(ids)
+            results.append(Receipt(message_id, duplicate=False) if result is None else result)
+        return results
+
+
+class _Items:
+    """Bodies of a streaming reply that have come and were not taken yet."""
+
+    __slots__ = ("_bodies", "_error", "_loop", "_notice", "_wake")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._bodies: deque[bytes] = deque()
+        self._wake: asyncio.Future[None] | None = None
+        self._error: ClusterError | None = None
+        self._notice: ClusterError | None = None
+
+    def put(self, body: bytes) -> None:
+        """One more has come."""
+        if is_notice(body):
+            self._notice = read_notice(body)
+            return
+        self._bodies.append(body)
+        self._notify()
+
+    def sent(self, call: Outgoing, label: str, outcome: Outcome | Stale | RedisFault | None) -> None:
+        """What became of the request."""
+        if outcome is None:
+            return
+        address = call.address
+        if isinstance(outcome, Outcome):
+            self._error = refusal(outcome, address.type, address.key, call.method, label)
+        else:
+            self._error = failure(outcome, address.type, address.key, call.method)
+        self._notify()
+
+    async def next(self, call: Outgoing, timeout: float) -> bytes:
+        """Wait for the next body; ``AskTimeout`` if it takes longer than ``timeout``."""
+        while not self._bodies:
+            if self._error is not None:
+                raise self._error
+            self._wake = self._loop.create_future()
+            try:
+                async with asyncio.timeout(timeout):
+                    await self._wake
+            except TimeoutError:
+                address = call.address
+                raise self._notice or AskTimeout(
+                    timeout=timeout, seconds=timeout, actor_type=address.type, key=address.key, method=call.method
+                ) from None
+        return self._bodies.popleft()
+
+    def _notify(self) -> None:
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+
+
+def make_ref(cls: type[A], key: str, client: Client) -> A:
+    """Return a ref that sends through ``client``."""
+    known = registered(cls)
+    ref: A = known.ref_class.make(ActorAddress(known.name, check_key(key)), client)
+    return ref
+
+
+def record_of(call: Outgoing) -> str:
+    """Return the record suffix of an idempotency key, scoped to the actor it is used on."""
+    address = call.address
+    return f"i:{address.type}:{len(address.key)}:{address.key}:{call.options.idempotency_key}"
+
+
+def digest_of(call: Outgoing) -> bytes:
+    """Return a hash over what a call asks for: target, method, arguments."""
+    address = call.address
+    return xxh3_128_digest(
+        b"\0".join((address.type.encode(), address.key.encode(), call.method.encode(), call.payload))
+    )
+
+
+def due_of(call: Outgoing) -> str | None:
+    """Return when a delayed message is due, as the scripts read it: ``+ms`` from now, or ms since 1970."""
+    options = call.options
+    if options.after is not None:
+        return f"+{int(options.after * 1000)}"
+    return f"{int(options.at * 1000)}" if options.at is not None else None
+
+
+def is_item(body: bytes) -> bool:
+    """Whether a body of a streaming reply is an item, and not its end or an error."""
+    return body[:2] == b"\x92\x04"
+
+
+def _ignore(_: object) -> None:
+    """A control message is best effort: deadlines stand behind it."""
