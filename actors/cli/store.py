@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from actors._redis import scripts
+from actors.wire.envelope import Unreadable, decode
 
 if TYPE_CHECKING:
     from actors._redis.connection import Connection
@@ -114,6 +115,29 @@ class SystemStore:
         values = await self._connection.execute("HMGET", self._keys.timer_values(label), *flat[::2])
         return [(int(float(due)), value) for due, value in zip(flat[1::2], values, strict=True) if value is not None]
 
+    async def stored(self, actor_type: str | None) -> AsyncIterator[tuple[str, str]]:
+        """Yield type and key of every actor with stored state, as SCAN comes by them; now and then one twice."""
+        prefix = self._keys.state(actor_type, "") if actor_type is not None else f"{self._keys.tag}:s:"
+        pattern = "".join(f"\\{letter}" if letter in "*?[]^-\\" else letter for letter in prefix) + "*"
+        cursor: bytes = b"0"
+        while True:
+            cursor, names = await self._connection.execute("SCAN", cursor, "MATCH", pattern, "COUNT", 1000)
+            for name in names:
+                found, _, key = name.decode(errors="replace")[len(self._keys.tag) + 3 :].partition(":")
+                yield found, key
+            if cursor == b"0":
+                return
+
+    async def dead_letters_of(self, actor_type: str, key: str, *, limit: int) -> AsyncIterator[dict[str, str]]:
+        """Yield reason and error of an actor's dead letters, oldest first, looking through ``limit`` at most."""
+        async for entry, fields in self._read(self._keys.dead, limit):
+            try:
+                envelope = decode(fields.get(b"d", b""))
+            except Unreadable:
+                continue
+            if (envelope.type, envelope.key) == (actor_type, key):
+                yield {"id": entry, "reason": _text(fields, b"r"), "error": _text(fields, b"e")}
+
     async def counts(self) -> tuple[int, int, int]:
         """Return how many dead letters there are, how many were dropped for lack of room, and how many messages are parked."""
         dead, dropped, parked = await asyncio.gather(
@@ -131,17 +155,20 @@ class SystemStore:
         return deleted > 0
 
     async def _entries(self, stream: str, limit: int) -> AsyncIterator[Entry]:
+        async for entry, fields in self._read(stream, limit):
+            yield Entry(entry, fields.get(b"d", b""))
+
+    async def _read(self, stream: str, limit: int) -> AsyncIterator[tuple[str, dict[bytes, bytes]]]:
         start = "-"
         while limit > 0:
             page: list[Any] = await self._connection.execute("XRANGE", stream, start, "+", "COUNT", min(PAGE, limit))
             for entry, flat in page:
-                yield Entry(entry.decode(), _payload(flat))
+                yield entry.decode(), dict(zip(flat[::2], flat[1::2], strict=False))
             limit -= len(page)
             if len(page) < PAGE:
                 return
             start = "(" + page[-1][0].decode()
 
 
-def _payload(flat: Sequence[bytes]) -> bytes:
-    fields = dict(zip(flat[::2], flat[1::2], strict=False))
-    return fields.get(b"d", b"")
+def _text(fields: dict[bytes, bytes], name: bytes) -> str:
+    return fields.get(name, b"").decode(errors="replace")

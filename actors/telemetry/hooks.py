@@ -116,6 +116,9 @@ class NoSpan:
         """Do nothing."""
 
 
+NO_SPAN = NoSpan()
+
+
 class NoTracer:
     """Makes no spans: a ``traceparent`` header is passed along like any other."""
 
@@ -123,7 +126,7 @@ class NoTracer:
 
     def send(self, actor_type: str, key: str, method: str, message_id: str, *, ask: bool) -> NoSpan:
         """Return a span of nothing."""
-        return _NO_SPAN
+        return NO_SPAN
 
     def process(
         self,
@@ -137,7 +140,7 @@ class NoTracer:
         attempt: int,
     ) -> NoSpan:
         """Return a span of nothing."""
-        return _NO_SPAN
+        return NO_SPAN
 
 
 class NoTelemetry:
@@ -171,6 +174,3 @@ class NoTelemetry:
 
 def _nothing() -> None:
     pass
-
-
-_NO_SPAN = NoSpan()
