@@ -90,9 +90,11 @@ class EmbeddedServer:
 
     @property
     def log(self) -> str:
-        """What the server has written to its log so far."""
-        path = self._log_path
-        return path.read_text(errors="replace") if path is not None and path.exists() else ""
+        """What the server has written so far: what it could not log yet, for want of a log, then its log."""
+        if self._directory is None:
+            return ""
+        paths = (self._directory / "server.out", self._directory / "server.log")
+        return "".join(path.read_text(errors="replace") for path in paths if path.exists())
 
     def start(self) -> Self:
         """Start the server and return once it answers a PING."""
@@ -108,16 +110,14 @@ class EmbeddedServer:
             "appendonly": "yes" if self._persistent else "no",
             "appendfsync": "everysec",
             "maxmemory-policy": "noeviction",
-            "logfile": str(self._log_path),
+            "logfile": str(self._directory / "server.log"),
             "daemonize": "no",
         } | self._options
         arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
-        self._process = subprocess.Popen(  # noqa: S603 - our own arguments
-            [self._executable, *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        with (self._directory / "server.out").open("wb") as output:
+            self._process = subprocess.Popen(  # noqa: S603 - our own arguments
+                [self._executable, *arguments], stdin=subprocess.DEVNULL, stdout=output, stderr=output
+            )
         self._watcher = _watch(self._process.pid)
         self._wait_until_it_answers()
         return self
@@ -157,10 +157,6 @@ class EmbeddedServer:
 
     def __exit__(self, *exc_info: object) -> None:
         self.stop()
-
-    @property
-    def _log_path(self) -> Path | None:
-        return self._directory / "server.log" if self._directory is not None else None
 
     def _gone(self) -> None:
         self._process = None
