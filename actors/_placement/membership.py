@@ -83,9 +83,9 @@ class Absences:
         """Return the incarnations that have been missing for the grace."""
         return frozenset(who for who, since in self._since.items() if now - since >= self._grace)
 
-    def suspected(self) -> bool:
-        """Whether any lease is missing, gone or not yet."""
-        return bool(self._since)
+    def since(self, incarnation: str, *, default: float) -> float:
+        """Return when this one was first seen missing; ``default`` where it was not."""
+        return self._since.get(incarnation, default)
 
     def unconfirmed(self, *, now: float) -> bool:
         """Whether a lease is missing that may yet come back."""

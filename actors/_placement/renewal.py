@@ -73,7 +73,10 @@ class _Renewal:
         on_change: Callable[[Renewed], None],
         telemetry: Telemetry,
     ) -> None:
-        """``command``: see :func:`~.store.renewal`. ``on_change`` is called on the event loop for every answer after which trust did not just go on."""
+        """``command``: see :func:`~actors._placement.store.renewal`.
+
+        ``on_change`` is called on the event loop for every answer after which trust did not just go on.
+        """
         self._server = server
         self._command = command
         self._lease = lease

@@ -74,9 +74,9 @@ class PlacementStore:
         self._keys = keys
 
     @property
-    def closed(self) -> bool:
-        """Whether the connection is gone; it never comes back."""
-        return self._connection.closed
+    def connection(self) -> Connection:
+        """What it speaks over."""
+        return self._connection
 
     # membership and leases
 
