@@ -30,7 +30,10 @@ S = TypeVar("S", default=None)
 T = TypeVar("T")
 
 RESERVED = frozenset(
-    ["state", "key", "context", "client", "deactivate", "keep_alive", "clear", "wait", "on_activate", "on_deactivate", "timer", "remind", "forget", "reminders", "transaction", "send", "migrate"]
+    {
+        *("state", "key", "context", "client", "deactivate", "keep_alive", "clear", "wait", "on_activate", "on_deactivate"),
+        *("timer", "remind", "forget", "reminders", "transaction", "send", "migrate"),
+    }
 )
 """Names that no message may have: an actor's own, now or later."""
 
@@ -222,7 +225,7 @@ def actor_options(
 ) -> ActorOptions:
     """Return the options, checked. ``TypeError`` or ``ValueError`` for one that makes no sense."""
     for name, number in (("mailbox_capacity", mailbox_capacity), ("concurrency", concurrency), ("state_version", state_version)):
-        if number is not None and (not isinstance(number, int) or isinstance(number, bool) or number < 1):  # pyright: ignore[reportUnnecessaryIsInstance]
+        if number is not None and (type(number) is not int or number < 1):
             raise ValueError(f"{name} is {number!r}; it must be a whole number of at least 1")
     return ActorOptions(
         idle_timeout=seconds("idle_timeout", idle_timeout),
@@ -262,9 +265,9 @@ def actor_spec(
             hint="make it an Actor[None], or leave concurrency away and mark readers read_only=True",
         )
     state = None if stateless else StateCodec(known.name, known.state_type, version=options.state_version, migrate=_migration(cls))
-    for part in (*known.methods.values(), *(() if state is None else (state,))):
+    for resolve in [method.resolve for method in known.methods.values()] + ([] if state is None else [state.resolve]):
         try:
-            part.resolve()
+            resolve()
         except NameError:
             continue  # not defined yet; at first use it will be, or the error is raised there
     cls.__actor_class__ = known
@@ -299,8 +302,12 @@ def _known(cls: type[Actor[Any]], name: str, localns: Mapping[str, Any] | None) 
     return ActorClass(name, cls, methods, ref_class(cls, methods), _state_type(cls, localns))
 
 
+def _is_actor_class(cls: Any) -> bool:
+    return isinstance(cls, type) and issubclass(cls, Actor) and cls is not Actor
+
+
 def _check_class(cls: Any) -> None:
-    if not (isinstance(cls, type) and issubclass(cls, Actor)) or cls is Actor:
+    if not _is_actor_class(cls):
         raise TypeError(f"{cls!r} is not an actor class: derive it from Actor[State], or Actor[None] for one without state")
     name = cls.__qualname__
     if dataclasses.is_dataclass(cls) or hasattr(cls, "__struct_fields__") or hasattr(cls, "__attrs_attrs__"):
@@ -323,12 +330,17 @@ def _methods(cls: type[Actor[Any]], actor_type: str, localns: Mapping[str, Any] 
     methods: dict[str, MethodSpec] = {}
     for definer in reversed(cls.__mro__):
         for name, value in vars(definer).items():
-            if isinstance(value, Message):
-                _check_message(value, f"{cls.__qualname__}.{name}", name)
-                methods[name] = MethodSpec(value, cls, definer, actor_type, localns)
+            if _is_message(value):
+                declared: Message[..., Any] = value
+                _check_message(declared, f"{cls.__qualname__}.{name}", name)
+                methods[name] = MethodSpec(declared, cls, definer, actor_type, localns)
             elif name in methods:
                 raise TypeError(f"{definer.__qualname__}.{name} hides the message {name}. Decorate it with @message too, or rename it")
     return methods
+
+
+def _is_message(value: Any) -> bool:
+    return isinstance(value, Message)
 
 
 def _check_message(declared: Message[..., Any], where: str, name: str) -> None:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 import msgspec
 
 from actors.ids import RunnerId, ShardId
-from actors.message import Turn as Turn
-from actors.message import current as current
+from actors.message import Turn as Turn  # noqa: PLC0414 - a name of this module, declared below it
+from actors.message import current as current  # noqa: PLC0414
 
 if TYPE_CHECKING:
     from actors.client import Client

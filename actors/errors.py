@@ -37,7 +37,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import weakref
-from dataclasses import fields, is_dataclass
+from dataclasses import Field, InitVar, fields
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, get_origin
 
@@ -114,13 +114,22 @@ class MailboxFull(ClusterError):
         where = _where(actor_type, key)
         match scope:
             case "actor":
-                text = f"{where}: its backlog is full, {depth:,} messages of at most {limit:,} wait. Send slower or later, or raise backlog_capacity"
+                text = (
+                    f"{where}: its backlog is full, {depth:,} messages of at most {limit:,} wait. "
+                    "Send slower or later, or raise backlog_capacity"
+                )
             case "shard":
-                text = f"{where}: shard {shard or '?'} is full, {depth:,} messages of at most {limit:,} wait. Send slower or later, add runners, or raise shard_capacity"
+                text = (
+                    f"{where}: shard {shard or '?'} is full, {depth:,} messages of at most {limit:,} wait. "
+                    "Send slower or later, add runners, or raise shard_capacity"
+                )
             case "turn":
                 text = f"{where}: this turn sends too much, {depth:,} of at most {limit:,}. Spread it over several turns"
             case _:
-                text = f"{where}: Redis is at its memory limit ({depth:,} of {limit:,} bytes) and takes no new messages. Let it drain, or give it more memory"
+                text = (
+                    f"{where}: Redis is at its memory limit ({depth:,} of {limit:,} bytes) and takes no new messages. "
+                    "Let it drain, or give it more memory"
+                )
         super().__init__(text)
 
 
@@ -160,7 +169,8 @@ class SerializationFailed(ClusterError):
         at = f" at {path}" if path else ""
         super().__init__(
             f"{_where(actor_type, key, method)}: the {what} cannot be encoded{at}: {problem}. "
-            "What crosses the wire or is stored is built of msgspec's types: numbers, text, bytes, dates, lists, dicts, structs, dataclasses, refs"
+            "What crosses the wire or is stored is built of msgspec's types: numbers, text, bytes, dates, lists, dicts, "
+            "structs, dataclasses, refs"
         )
 
 
@@ -174,7 +184,8 @@ class MalformedMessage(ClusterError):
         self.actor_type, self.key, self.method = actor_type, key, method
         at = f" at {path}" if path else ""
         super().__init__(
-            f"{_where(actor_type, key, method)}: the arguments do not fit{at}: {problem}. Sender and receiver must agree on the method's signature"
+            f"{_where(actor_type, key, method)}: the arguments do not fit{at}: {problem}. "
+            "Sender and receiver must agree on the method's signature"
         )
 
 
@@ -263,7 +274,8 @@ class RunnerUnavailable(ClusterError):
         self.shard, self.waited = shard, waited
         self.actor_type, self.key, self.method = actor_type, key, method
         super().__init__(
-            f"{_where(actor_type, key, method)}: no runner owns shard {shard or '?'}{_after(waited)}. Start one: actor-runner run module:system"
+            f"{_where(actor_type, key, method)}: no runner owns shard {shard or '?'}{_after(waited)}. "
+            "Start one: actor-runner run module:system"
         )
 
 
@@ -281,7 +293,8 @@ class PersistenceFailed(ClusterError):
         self.actor_type, self.key, self.method = actor_type, key, method
         where = f"{_where(actor_type, key, method)}: " if actor_type else ""
         super().__init__(
-            f"{where}{store} did not take it{_after(waited)}: {problem}. Is it up, reachable and not full? Then try again, under an idempotency key to be safe"
+            f"{where}{store} did not take it{_after(waited)}: {problem}. "
+            "Is it up, reachable and not full? Then try again, under an idempotency key to be safe"
         )
 
 
@@ -315,7 +328,8 @@ class DeadLettered(ClusterError):
         self.why, self.message_id = why, message_id
         self.actor_type, self.key, self.method = actor_type, key, method
         super().__init__(
-            f"{_where(actor_type, key, method)}: message {message_id or '?'} went to the dead letters: {why}. See actor-runner dead-letters list"
+            f"{_where(actor_type, key, method)}: message {message_id or '?'} went to the dead letters: {why}. "
+            "See actor-runner dead-letters list"
         )
 
 
@@ -355,7 +369,8 @@ class CallTooDeep(ClusterError):
         self.limit, self.chain = limit, list(chain)
         self.actor_type, self.key, self.method = actor_type, key, method
         super().__init__(
-            f"{_where(actor_type, key, method)}: more than {limit} asks inside each other: {' → '.join(chain)}. Use tell, or raise max_call_depth"
+            f"{_where(actor_type, key, method)}: more than {limit} asks inside each other: {' → '.join(chain)}. "
+            "Use tell, or raise max_call_depth"
         )
 
 
@@ -383,7 +398,8 @@ class Fenced(ClusterError):
         self.actor_type, self.key = actor_type, key
         because = f" ({why})" if why else ""
         super().__init__(
-            f"{_where(actor_type, key)}: this runner does not own shard {shard or '?'} any more{because}: nothing of this turn takes effect here; the owner runs the message"
+            f"{_where(actor_type, key)}: this runner does not own shard {shard or '?'} any more{because}: nothing of this "
+            "turn takes effect here; the owner runs the message"
         )
 
 
@@ -462,14 +478,18 @@ class DomainError(Exception):
         return hash(type(self))
 
     def __str__(self) -> str:
-        if not is_dataclass(self):
+        if not hasattr(self, "__dataclass_fields__"):
             return super().__str__()
-        return ", ".join(f"{field.name}={getattr(self, field.name, None)!r}" for field in fields(self))
+        return ", ".join(f"{field.name}={getattr(self, field.name, None)!r}" for field in _fields(self))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        if not is_dataclass(self):
+        if not hasattr(self, "__dataclass_fields__"):
             return super().__reduce__()  # type: ignore[return-value]
-        return _rebuild, (type(self), {field.name: getattr(self, field.name) for field in fields(self) if field.init})
+        return _rebuild, (type(self), {field.name: getattr(self, field.name) for field in _fields(self) if field.init})
+
+
+def _fields(error: Any) -> tuple[Field[Any], ...]:
+    return fields(error)
 
 
 def check_domain_error(cls: type[DomainError]) -> None:
@@ -482,9 +502,14 @@ def check_domain_error(cls: type[DomainError]) -> None:
         if "__dataclass_fields__" in own:
             if own["__dataclass_params__"].frozen:
                 raise TypeError(
-                    f"{name}: a frozen dataclass cannot be raised, since Python sets attributes on it. Take frozen=True away from {owner.__qualname__}"
+                    f"{name}: a frozen dataclass cannot be raised, since Python sets attributes on it. "
+                    f"Take frozen=True away from {owner.__qualname__}"
                 )
-            hidden = [field.name for field in own["__dataclass_fields__"].values() if field._field_type.name == "_FIELD_INITVAR"]
+            hidden = [
+                field.name
+                for field in own["__dataclass_fields__"].values()
+                if isinstance(field.type, InitVar) or "InitVar[" in str(field.type)
+            ]
             if hidden:
                 raise TypeError(f"{name}: InitVar {', '.join(hidden)} would be lost on the wire. Make it a field")
             if "args" in own["__dataclass_fields__"]:
@@ -495,11 +520,13 @@ def check_domain_error(cls: type[DomainError]) -> None:
             named = [field for field, kind in own.get("__annotations__", {}).items() if not _is_class_variable(kind)]
             if named:
                 raise TypeError(
-                    f"{name}: {owner.__qualname__} has fields ({', '.join(named)}) but is no dataclass. Decorate it with @dataclass, so that they cross the wire"
+                    f"{name}: {owner.__qualname__} has fields ({', '.join(named)}) but is no dataclass. "
+                    "Decorate it with @dataclass, so that they cross the wire"
                 )
             if "__init__" in own:
                 raise TypeError(
-                    f"{name}: {owner.__qualname__} has an __init__ of its own, so that nobody could rebuild it at the caller. Make it a @dataclass and its parameters fields"
+                    f"{name}: {owner.__qualname__} has an __init__ of its own, so that nobody could rebuild it at the caller. "
+                    "Make it a @dataclass and its parameters fields"
                 )
     _sound.add(cls)
 
@@ -509,11 +536,19 @@ _sound: weakref.WeakSet[type[DomainError]] = weakref.WeakSet()
 
 def leaves(error: BaseException) -> Iterator[BaseException]:
     """Yield the errors in ``error``: itself, or what is in the group, however nested."""
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:  # pyright: ignore[reportUnknownVariableType]
-            yield from leaves(inner)  # pyright: ignore[reportUnknownArgumentType]
-    else:
+    inside = members(error)
+    if inside is None:
         yield error
+    else:
+        for member in inside:
+            yield from leaves(member)
+
+
+def members(error: BaseException) -> tuple[BaseException, ...] | None:
+    """Return the members of an exception group, or ``None`` for any other error."""
+    group: Any = error
+    inside: tuple[BaseException, ...] | None = group.exceptions if isinstance(error, BaseExceptionGroup) else None
+    return inside
 
 
 def is_domain_error(error: BaseException) -> bool:

@@ -400,7 +400,7 @@ class MessageType(msgspec.Struct, Generic[A_contra, P, R_co], frozen=True):
     actor: type[Any]
     name: str
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *_args: Any, **_kwargs: Any) -> Any:
         """Refuse: a message needs a target."""
         raise TypeError(f"{self!r} has no target: call it on a ref, client.get({self.actor.__name__}, key).{self.name}(…)")
 
@@ -448,7 +448,9 @@ class Message(Generic[P, R_co]):
     @overload
     def __get__(self, obj: Actor[Any], owner: type[Any] | None = None) -> Bound[P, R_co]: ...
     def __get__(self, obj: Any, owner: Any = None) -> Any:
-        return MessageType(owner, self.name) if obj is None else LiveBound(self, obj)
+        if obj is None:
+            return MessageType[Any, ..., Any](owner, self.name)
+        return LiveBound(self, obj)
 
 
 class StreamMessage(Message[P, R_co]):
@@ -459,7 +461,9 @@ class StreamMessage(Message[P, R_co]):
     @overload
     def __get__(self, obj: Actor[Any], owner: type[Any] | None = None) -> BoundStream[P, R_co]: ...
     def __get__(self, obj: Any, owner: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return StreamMessageType(owner, self.name) if obj is None else LiveBound(self, obj)
+        if obj is None:
+            return StreamMessageType[Any, ..., Any](owner, self.name)
+        return LiveBound(self, obj)
 
 
 class MessageDecorator(Protocol):
@@ -492,11 +496,11 @@ def message(fn: Any = None, /, **options: Any) -> Any:
     what happens after a defect, instead of the actor's.
     """
     if fn is None:
-        return lambda function: _declared(function, options)
-    return _declared(fn, options)
+        return functools.partial(_declared, **options)
+    return _declared(fn, **options)
 
 
-def _declared(function: Any, options: dict[str, Any]) -> Message[..., Any]:
+def _declared(function: Any, **options: Any) -> Message[..., Any]:
     kind = _kind_of(function)
     return (StreamMessage if kind is Kind.STREAM else Message)(function, **options)
 
@@ -550,13 +554,12 @@ def seconds(name: str, value: float | timedelta | None, *, least: float = 0.0) -
     """Return a time given as seconds or a timedelta in seconds. ``TypeError`` or ``ValueError`` if it is none."""
     if value is None:
         return None
-    if isinstance(value, timedelta):
-        value = value.total_seconds()
-    if not isinstance(value, int | float) or isinstance(value, bool):
+    given: Any = value.total_seconds() if isinstance(value, timedelta) else value
+    if not isinstance(given, int | float) or isinstance(given, bool):
         raise TypeError(f"{name} is {value!r}; it must be seconds or a timedelta")
-    if not value >= least or math.isinf(value):
+    if not given >= least or math.isinf(given):
         raise ValueError(f"{name} is {value!r}; it must be a finite time of at least {least:g} s")
-    return float(value)
+    return float(given)
 
 
 def _chosen(before: CallOptions, options: Mapping[str, Any]) -> CallOptions:

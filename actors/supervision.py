@@ -91,7 +91,7 @@ class Abandon(msgspec.Struct, frozen=True):
 Decision: TypeAlias = FailWith | RetryAfter | DeadLetter | Abandon
 
 
-def decide(
+def decide(  # noqa: PLR0913 - what the decision depends on, and the address for its errors
     error: BaseException,
     *,
     attempt: int,
@@ -133,9 +133,7 @@ def _is_defect(leaf: BaseException) -> bool:
 
 
 def _given_up(error: BaseException, attempt: int, retry: Retry, where: dict[str, Any]) -> DeadLetter:
-    first = error
-    while isinstance(first, BaseExceptionGroup):
-        first = next((leaf for leaf in first.exceptions if any(map(_is_defect, leaves(leaf)))), first.exceptions[0])
+    first = next(leaf for leaf in leaves(error) if _is_defect(leaf))
     text = _text(first)
     why = "not retryable" if attempt < retry.max_attempts else f"{attempt} attempts" if attempt > 1 else "1 attempt"
     answer = (

@@ -250,12 +250,13 @@ def _struct_of(name: str, parameters: list[inspect.Parameter], hints: Mapping[st
     for parameter in parameters:
         hint = hints[parameter.name]
         field: tuple[Any, ...]
-        if parameter.default is parameter.empty:
+        default: Any = parameter.default
+        if default is parameter.empty:
             field = (parameter.name, hint)
-        elif isinstance(parameter.default, list | dict | set | bytearray):
-            field = (parameter.name, hint, msgspec.field(default_factory=functools.partial(copy.deepcopy, parameter.default)))
+        elif type(default) in (list, dict, set, bytearray):
+            field = (parameter.name, hint, msgspec.field(default_factory=functools.partial(copy.deepcopy, default)))
         else:
-            field = (parameter.name, hint, parameter.default)
+            field = (parameter.name, hint, default)
         (by_name if parameter.kind is parameter.KEYWORD_ONLY else anywhere).append(field)
     struct = msgspec.defstruct(name, anywhere, omit_defaults=True)
     return msgspec.defstruct(name, by_name, bases=(struct,), omit_defaults=True, kw_only=True) if by_name else struct

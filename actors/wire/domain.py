@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from actors.errors import DomainError, RemoteError, check_domain_error
+from actors.errors import DomainError, RemoteError, check_domain_error, members
 from actors.wire import types
 from actors.wire.codec import decoder, encode, explained
 
@@ -49,9 +49,9 @@ def to_wire(error: DomainError) -> Flat:
     cls = type(error)
     check_domain_error(cls)
     name = f"{cls.__module__}:{cls.__qualname__}"
-    if not dataclasses.is_dataclass(error):
+    if not hasattr(cls, "__dataclass_fields__"):
         return Flat(name, msgspec.Raw(b"\x80"), str(error), list(error.args))
-    values = {field.name: _flattened(getattr(error, field.name)) for field in dataclasses.fields(error) if field.init}
+    values = {field.name: _flattened(getattr(error, field.name)) for field in _fields(cls) if field.init}
     return Flat(name, msgspec.Raw(encode(values)), str(error))
 
 
@@ -61,7 +61,7 @@ def from_wire(flat: Flat) -> Exception:
     if cls is None:
         return RemoteError(type_name=flat.name.rpartition(":")[2], message=flat.text)
     try:
-        if not dataclasses.is_dataclass(cls):
+        if not hasattr(cls, "__dataclass_fields__"):
             return cls(*flat.args)
         twin = decoder(_twin(cls))(flat.fields)
         return cls(**{name: getattr(twin, name) for name in twin.__struct_fields__})
@@ -72,10 +72,12 @@ def from_wire(flat: Flat) -> Exception:
 
 
 def group_to_wire(group: BaseExceptionGroup[Any]) -> Group:
-    """Return a group of domain errors as it is sent."""
-    return Group(
-        group.message, [group_to_wire(member) if isinstance(member, BaseExceptionGroup) else to_wire(member) for member in group.exceptions]
-    )
+    """Return a group of domain errors as it is sent. Raises what encoding their fields raises."""
+    return Group(group.message, [_member_to_wire(member) for member in members(group) or ()])
+
+
+def _member_to_wire(member: Any) -> Flat | Group:
+    return to_wire(member) if members(member) is None else group_to_wire(member)
 
 
 def group_from_wire(group: Group) -> ExceptionGroup[Exception]:
@@ -86,9 +88,9 @@ def group_from_wire(group: Group) -> ExceptionGroup[Exception]:
 
 
 def check(cls: type[DomainError]) -> None:
-    """Raise ``TypeError`` if errors of this class cannot cross the wire; ``NameError`` while an annotation names something not defined yet."""
+    """Raise ``TypeError`` if errors of this class cannot cross the wire, ``NameError`` while an annotation names an unknown."""
     check_domain_error(cls)
-    if dataclasses.is_dataclass(cls):
+    if hasattr(cls, "__dataclass_fields__"):
         _twin(cls)
 
 
@@ -100,7 +102,7 @@ def _twin(cls: type[DomainError]) -> type[msgspec.Struct]:
     if twin is None:
         hints = typing.get_type_hints(cls, include_extras=True)
         fields: list[Any] = []
-        for field in dataclasses.fields(cls):  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        for field in _fields(cls):
             if not field.init:
                 continue
             hint = types.rewrite(hints[field.name], _standing_in)
@@ -131,22 +133,23 @@ class _StandIn(type):
 
 
 def _standing_in(hint: Any) -> Any:
-    if isinstance(hint, type) and issubclass(hint, DomainError):
-        return _StandIn(hint.__name__, (), {"error": hint})
-    return hint
+    return _StandIn(hint.__name__, (), {"error": hint}) if _is_error_class(hint) else hint
+
+
+def _is_error_class(hint: Any) -> bool:
+    return isinstance(hint, type) and issubclass(hint, DomainError)
 
 
 def _flattened(value: Any) -> Any:
     """Return ``value`` with the domain errors in it as they are sent, each under its own class."""
-    match value:
-        case DomainError():
-            return to_wire(value)
-        case list() | tuple() | set() | frozenset():
-            return [_flattened(item) for item in value]
-        case dict():
-            return {key: _flattened(item) for key, item in value.items()}
-        case _:
-            return value
+    if isinstance(value, DomainError):
+        return to_wire(value)
+    items: Any = value
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_flattened(item) for item in items]
+    if isinstance(value, dict):
+        return {key: _flattened(item) for key, item in items.items()}
+    return items
 
 
 def _named(name: str) -> type[DomainError] | None:
@@ -164,6 +167,10 @@ def _subclasses(cls: type[DomainError]) -> Iterator[type[DomainError]]:
     for child in reversed(cls.__subclasses__()):  # the newest of a name that was defined again
         yield child
         yield from _subclasses(child)
+
+
+def _fields(cls: Any) -> tuple[dataclasses.Field[Any], ...]:
+    return dataclasses.fields(cls)
 
 
 def _same(value: Any) -> Any:

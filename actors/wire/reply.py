@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 
-from actors.errors import ClusterError, DomainError, RemoteError, SerializationFailed, error_from_wire, error_to_wire, is_domain_error
+from actors.errors import ClusterError, RemoteError, SerializationFailed, error_from_wire, error_to_wire, is_domain_error, members
 from actors.wire import domain
 from actors.wire.depth import deeper_than
 
@@ -76,10 +76,7 @@ def encode_error(error: BaseException, *, actor_type: str = "", key: str = "", m
     """
     if is_domain_error(error):
         try:
-            if isinstance(error, DomainError):
-                return msgspec.msgpack.encode((DOMAIN_ERROR, domain.to_wire(error)))
-            if isinstance(error, BaseExceptionGroup):
-                return msgspec.msgpack.encode((ERROR_GROUP, domain.group_to_wire(error)))
+            return _encode_domain_error(error)
         except Exception as problem:  # noqa: BLE001 - a field's own encoding may raise anything
             error = SerializationFailed(
                 what=f"error {type(error).__qualname__}", problem=str(problem), actor_type=actor_type, key=key, method=method
@@ -113,7 +110,7 @@ def decode(raw: bytes, method: Method, sender: object = None, key: str = "") -> 
     Raises :class:`SerializationFailed` for a body that cannot be read.
     """
     status = raw[:2]
-    if status == _VALUE or status == _ITEM:
+    if status in (_VALUE, _ITEM):
         return method.decode_reply(raw[2:], sender, key)
     if raw == _END_BODY:
         return END_OF_STREAM
@@ -134,6 +131,12 @@ def _error_in(raw: bytes) -> BaseException:
         raise ValueError(f"status {status} is none this version knows")
     except (msgspec.MsgspecError, ValueError, RecursionError) as problem:
         return SerializationFailed(what="reply received", problem=str(problem))
+
+
+def _encode_domain_error(error: Any) -> bytes:
+    if members(error) is None:
+        return msgspec.msgpack.encode((DOMAIN_ERROR, domain.to_wire(error)))
+    return msgspec.msgpack.encode((ERROR_GROUP, domain.group_to_wire(error)))
 
 
 def _text(error: BaseException) -> str:

@@ -68,7 +68,7 @@ class Actor(Protocol):
 
 
 def schema_of(specs: Iterable[Actor]) -> dict[str, Any]:
-    """Return one document for all ``specs``: their messages' arguments and replies, their states, and the types these share under ``$defs``."""
+    """Return one document for all ``specs``: arguments and replies of their messages, their states, shared types under ``$defs``."""
     specs = sorted(specs, key=lambda spec: spec.name)
     kinds: list[Any] = []
 
@@ -83,12 +83,12 @@ def schema_of(specs: Iterable[Actor]) -> dict[str, Any]:
             spec.cls, {"shard_group": spec.shard_group, "state": _state(spec.state, place), "messages": messages}
         )
     schemas, components = msgspec.json.schema_components(kinds, schema_hook=_reference_to, ref_template=_REFERENCE)
-    shown = list(schemas)
+    shown: list[Any] = list(schemas)
     for actor in actors.values():
         if actor["state"] is not None:
             actor["state"]["schema"] = shown[actor["state"]["schema"]]
         for message in actor["messages"].values():
-            name = shown[message["arguments"]]["$ref"].removeprefix("#/$defs/")
+            name: str = shown[message["arguments"]]["$ref"].removeprefix("#/$defs/")
             message["arguments"] = components.pop(name)  # nobody else refers to it
             del message["arguments"]["title"]
             message["reply"] = shown[message["reply"]]

@@ -110,7 +110,8 @@ class StateCodec:
             needed = [field.name for field in info.fields if field.required]
             if needed:
                 raise TypeError(
-                    f"{where}: {info.cls.__qualname__} needs a default for {', '.join(needed)}, since an actor starts without a stored state"
+                    f"{where}: {info.cls.__qualname__} needs a default for {', '.join(needed)}, "
+                    "since an actor starts without a stored state"
                 )
         elif isinstance(info, i.UnionType):
             if not info.includes_none:
@@ -262,7 +263,7 @@ def _member(info: i.UnionType, raw: Any) -> i.Type | None:
                 if isinstance(raw, list) and (member.tag_field is None or raw[:1] == [member.tag]):
                     return member
             case i.StructType():
-                if isinstance(raw, dict) and (member.tag_field is None or raw.get(member.tag_field) == member.tag):
+                if _is_map(raw) and (member.tag_field is None or raw.get(member.tag_field) == member.tag):
                     return member
             case i.DataclassType() | i.TypedDictType() | i.DictType() | i.FrozenDictType():
                 if isinstance(raw, dict):
@@ -278,6 +279,10 @@ def _member(info: i.UnionType, raw: Any) -> i.Type | None:
             case _:
                 continue
     return None
+
+
+def _is_map(raw: Any) -> bool:
+    return isinstance(raw, dict)
 
 
 def _merged(body: Any, leftover: dict[Any, Any]) -> Any:
@@ -304,7 +309,8 @@ def _shape(info: i.Type, inside: tuple[Any, ...]) -> str:
                 return f"^{inside.index(info.cls)}"
             inner = (*inside, info.cls)
             tag = f"{info.tag_field}={info.tag!r}:{info.array_like}" if isinstance(info, i.StructType) else ""
-            return f"{{{tag}{','.join(f'{field.encode_name if not isinstance(info, i.NamedTupleType) else field.name}:{_shape(field.type, inner)}' for field in info.fields)}}}"
+            fields = [(getattr(field, "encode_name", field.name), _shape(field.type, inner)) for field in info.fields]
+            return f"{{{tag}{','.join(f'{name}:{kind}' for name, kind in fields)}}}"
         case i.UnionType():
             return "|".join(sorted(_shape(member, inside) for member in info.types))
         case i.DictType() | i.FrozenDictType():

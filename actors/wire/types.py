@@ -83,7 +83,7 @@ def substitute(hint: Any, mapping: Bindings, owner: type) -> Any:
     open_aliases: list[Any] = []
 
     def replace(part: Any) -> Any:
-        if part is typing.Self or part is typing_extensions.Self:
+        if part in _SELF:
             return owner
         if isinstance(part, TypeVar):
             return mapping.get(part, part)
@@ -102,6 +102,9 @@ def substitute(hint: Any, mapping: Bindings, owner: type) -> Any:
         return expanded
 
     return rewrite(hint, replace)
+
+
+_SELF: tuple[Any, ...] = (vars(typing)["Self"], vars(typing_extensions)["Self"])
 
 
 def rewrite(hint: Any, replace: Callable[[Any], Any]) -> Any:
@@ -146,7 +149,8 @@ def check(hint: Any, where: str) -> bool:
         kind = part.cls if isinstance(part, _CLASSES) else None
         if isinstance(kind, type) and issubclass(kind, BaseException):
             raise TypeError(
-                f"{where}: {kind.__qualname__} is an exception, which cannot be a value on the wire. Raise it, or carry its fields in a struct"
+                f"{where}: {kind.__qualname__} is an exception, which cannot be a value on the wire. "
+                "Raise it, or carry its fields in a struct"
             )
         if isinstance(part, msgspec.inspect.CustomType):
             origin = get_origin(part.cls) or part.cls
