@@ -443,6 +443,18 @@ def test_every_loop_will_do(valkey: EmbeddedServer, loop_factory: Callable[[], a
 
 
 @pytest.mark.server
+async def test_what_never_went_out_is_not_unknown(valkey: EmbeddedServer) -> None:
+    """It may be sent again as it is; what did go out may not."""
+    connection = await TcpServer.from_url(valkey.url).connect("commit", timeout=5)
+    replies: list[Any] = []
+    for _ in range(3):
+        connection.submit(("INCR", "unsent"), replies.append)
+    await connection.close()
+
+    assert [type(reply) for reply in replies] == [faults.Disconnected, faults.Refused, faults.Refused]
+
+
+@pytest.mark.server
 async def test_connections_carry_their_purpose(valkey: EmbeddedServer) -> None:
     """CLIENT LIST tells an operator who is who."""
     connection = await TcpServer.from_url(valkey.url).connect("commit", timeout=5)
