@@ -168,6 +168,7 @@ class ConnectedClient(Client):
         self._opened = False
         self._closed = False
         self.sending: Channel
+        self.receiving: Channel
         self.sender: Sender
         self.inbox: Inbox
         self.calls: Calls
@@ -179,7 +180,7 @@ class ConnectedClient(Client):
         """Connect. Raises :class:`~actors.errors.PersistenceFailed` if Redis cannot be reached now."""
         self.loop = asyncio.get_running_loop()
         self.sending = self._channel("send", CONNECTION_TIMEOUT)
-        receiving = self._channel("inbox", BLOCK + CONNECTION_TIMEOUT)
+        self.receiving = self._channel("inbox", BLOCK + CONNECTION_TIMEOUT)
         self.sender = Sender(
             self.sending,
             self._keys,
@@ -188,14 +189,13 @@ class ConnectedClient(Client):
             shard_capacity=self._settings.shard_capacity,
             backlog_capacity=self._settings.backlog_capacity,
         )
-        self._receiving = receiving
         self.inbox = Inbox(
-            receiving, self._keys, new_incarnation(self._random), clock=self._clock, backoff=self._backoff()
+            self.receiving, self._keys, new_incarnation(self._random), clock=self._clock, backoff=self._backoff()
         )
         self.calls = Calls(self.sender, self.inbox, self.sending, self._keys, self._clock)
         try:
             await self.sending.open()
-            await receiving.open()
+            await self.receiving.open()
             await self.inbox.open()
         except RedisFault as fault:
             await self._shut()
@@ -224,11 +224,11 @@ class ConnectedClient(Client):
         self.inbox.close()
         self.sender.close()
         await self.sending.close()
-        await self._receiving.close()
+        await self.receiving.close()
 
     def _channel(self, purpose: str, timeout: float) -> Channel:
         return Channel(
-            self._server, f"{self._name} {purpose}", clock=self._clock, backoff=self._backoff(), timeout=timeout
+            self._server, f"{self._name}-{purpose}", clock=self._clock, backoff=self._backoff(), timeout=timeout
         )
 
     def _backoff(self) -> Backoff:

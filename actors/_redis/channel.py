@@ -30,6 +30,7 @@ class Channel:
         self._backoff = backoff
         self._timeout = timeout
         self._waiting: list[Callable[[], None]] = []
+        self._sent_before = 0
         self._lost = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._closed = False
@@ -58,6 +59,11 @@ class Channel:
         """Whether there is a connection right now."""
         return self.connection is not None
 
+    @property
+    def commands_sent(self) -> int:
+        """Commands sent so far, over all its connections."""
+        return self._sent_before + (self.connection.statistics().sent if self.connection is not None else 0)
+
     def submit(self, command: Command, on_reply: Callable[[Any], None]) -> None:
         """Send ``command``; without a connection it is answered :class:`Refused`, soon."""
         if self.connection is None:
@@ -83,8 +89,9 @@ class Channel:
 
     def drop(self) -> None:
         """Give up the present connection, whose state is in doubt, for a new one."""
-        connection, self.connection = self.connection, None
+        connection = self.connection
         if connection is not None:
+            self._gone()
             self._lost.set()
             asyncio.get_running_loop().create_task(connection.close())
 
@@ -103,8 +110,13 @@ class Channel:
 
     def _on_lost(self, fault: Exception) -> None:
         self.last_fault = fault
-        self.connection = None
+        self._gone()
         self._lost.set()
+
+    def _gone(self) -> None:
+        if self.connection is not None:
+            self._sent_before += self.connection.statistics().sent
+            self.connection = None
 
     async def _keep(self) -> None:
         while not self._closed:

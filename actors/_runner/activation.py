@@ -75,6 +75,7 @@ class Activation:
         "more",
         "moves",
         "phase",
+        "prelude",
         "queue",
         "running",
         "shard",
@@ -84,6 +85,7 @@ class Activation:
         "threads",
         "timer",
         "touched",
+        "unavailable",
         "uncommitted",
         "wants_close",
         "writers",
@@ -126,6 +128,10 @@ class Activation:
         self.due = 0.0
         """Boottime before which the head of the queue is not run again."""
         self.timer: Any = None
+        self.unavailable = 0
+        """Runs of the head of the queue that ended because something was away."""
+        self.prelude: Turn | None = None
+        """The run of ``on_activate``, whose effects leave with the first turn."""
         self.touched = 0
         self.keep_alive = False
         self.wants_close = False

@@ -23,8 +23,9 @@ from actors._mailbox.sender import Fence, Special
 from actors._runner.activation import Phase
 from actors._runner.engine import DERIVED, DERIVED_LIFE
 from actors.client import Client, digest_of, due_of, make_ref, record_of
-from actors.errors import CallTooDeep, Fenced, MailboxFull, PayloadTooLarge
+from actors.errors import CallTooDeep, ClusterError, Fenced, MailboxFull, PayloadTooLarge
 from actors.message import Kind, Outgoing, Receipt
+from actors.telemetry.hooks import NO_SPAN, SendSpan
 from actors.wire.envelope import Envelope, Extra, Link, Record, ReplyTo, encode
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ class TurnClient(Client):
             calls, calls.number(), world.label_of(address.type, address.key), address.type, address.key, call.method, message_id, timeout
         )
         under_way.record = record
+        headers, span = self._headers(call, message_id, ask=True)
         payload = encode(
             Envelope(
                 1,
@@ -105,7 +107,7 @@ class TurnClient(Client):
                 message_id,
                 ReplyTo(world.inbox.client, under_way.number),
                 budget_ms(timeout),
-                Extra(headers=self._headers(call), chain=(*chain, link), record=record),
+                Extra(headers=headers, chain=(*chain, link), record=record),
             )
         )
         self._check_size(call, payload)
@@ -128,7 +130,12 @@ class TurnClient(Client):
             world.engine.waits(turn, target)
             if shard.draining:
                 world.loop.call_soon(world.engine.pump_shard, shard)
-            return await under_way.future
+            body = await under_way.future
+            span.end()
+            return body
+        except ClusterError as error:
+            span.end(error)
+            raise
         except asyncio.CancelledError:
             # A turn that was cut off because its shard moves is run again, and then wants this very reply.
             if turn.cut is None or not turn.cut.keeps_asks:
@@ -165,7 +172,8 @@ class TurnClient(Client):
             raise TypeError(f"{call.address.type}.{call.method} is a streaming reply and cannot be told")
         message_id = world.ids.next()
         address, options = call.address, call.options
-        headers = self._headers(call)
+        headers, span = self._headers(call, message_id, ask=False)
+        span.end()  # it leaves with the commit, which is the turn's span to tell of
         record = Record(record_of(call), "") if options.idempotency_key is not None else None
         extra = Extra(headers=headers, record=record) if headers or record is not None else None
         payload = encode(
@@ -232,12 +240,15 @@ class TurnClient(Client):
                 scope="turn", limit=TURN_MESSAGES, depth=turn.outputs, actor_type=call.address.type, key=call.address.key
             )
 
-    def _headers(self, call: Outgoing) -> dict[str, str] | None:
+    def _headers(self, call: Outgoing, message_id: str, *, ask: bool) -> tuple[dict[str, str] | None, SendSpan]:
         message = self._turn.message
         extra = message.envelope.extra if message is not None else None
         headers = {**(extra.headers or {})} if extra is not None else {}
         if call.options.headers:
             headers.update(call.options.headers)
-        if self._world.telemetry.tracer.active:
-            headers.update(self._turn.trace_headers())
-        return headers or None
+        span: SendSpan = NO_SPAN
+        tracer = self._world.telemetry.tracer
+        if tracer.active:
+            span = tracer.send(call.address.type, call.address.key, call.method, message_id, ask=ask)
+            headers.update(span.headers)
+        return headers or None, span

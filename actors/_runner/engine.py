@@ -25,19 +25,16 @@ from actors._runner.activation import Activation, Message, Phase, entry_order
 from actors._runner.turn import Cut, Turn, root_of
 from actors.context import current
 from actors.errors import (
-    ActivationFailed,
     AskTimeout,
     CallCycle,
     ClusterError,
     DeadLettered,
-    MalformedMessage,
     PayloadTooLarge,
-    RemoteError,
     SerializationFailed,
 )
 from actors.ids import ActorAddress
 from actors.message import Kind as MethodKind
-from actors.supervision import DeadLetter, FailWith, RetryAfter, decide
+from actors.supervision import Abandon, DeadLetter, FailWith, RetryAfter, decide
 from actors.telemetry.events import CommitRefused, HandlerFailed
 from actors.telemetry.events import DeadLettered as DeadLetteredEvent
 from actors.telemetry.meters import MethodMeter, sample_every
@@ -86,6 +83,8 @@ class Engine:
         """The turn being stepped right now: who blocks the loop, if it is blocked."""
         self.resident = 0
         self.running = 0
+        self.waiting = 0
+        """Messages queued in memory: exact at each tick, near enough between two."""
 
     # being told
 
@@ -104,6 +103,7 @@ class Engine:
             current.set(None)
             self._world.loader.flush()
             self._world.committer.flush()
+            self._world.room()
 
     def trusted(self) -> bool:
         """Whether turns may start and be committed: the lease still stands."""
@@ -186,6 +186,7 @@ class Engine:
                         self._pump(activation)
                     return
         moving = activation.enqueue(message)
+        self.waiting += 1
         if moving:
             self._world.backlogs.move(activation, moving)
         envelope = message.envelope
@@ -260,15 +261,18 @@ class Engine:
             if entry_order(message.entry) <= shard.suspects_upto and not self._world.suspects.cleared(activation, message):
                 return
             queue.popleft()
+            self.waiting -= 1
             self._start(activation, message)
         if activation.phase is Phase.READY:
             if activation.wants_close:
                 self._world.closing.close(activation)
             elif activation.more and not queue:
                 self._world.backlogs.load(activation)
-        elif activation.phase is Phase.COLD and (queue or activation.more) and activation.shard.alive:
-            if self._may_start_in(activation.shard, activation):
+        elif activation.phase is Phase.COLD and (queue or activation.more):
+            if self._may_start_in(activation.shard, activation) and (not activation.due or self._due_now(activation)):
                 self._world.loader.load(activation)
+                if activation.phase is Phase.READY:
+                    self._pump(activation)
 
     def _may_start_in(self, shard: OwnedShard, activation: Activation) -> bool:
         """Whether the shard lets this actor start anything.
@@ -337,7 +341,10 @@ class Engine:
             self._ended(turn, None, error)
             return
         self.current_turn = turn
-        task = self._stepper.step(work, copy_context(), self._ended, turn)
+        context = copy_context()
+        if turn.span is not None:
+            context.run(turn.span.attach)
+        task = self._stepper.step(work, context, self._ended, turn)
         self.current_turn = None
         if task is not None:
             turn.task = task
@@ -468,7 +475,15 @@ class Engine:
                 turn.operations = None
                 self._failed(turn, error)
                 return
-        activation.attempt = 0
+        activation.attempt = activation.unavailable = 0
+        prelude = activation.prelude
+        if prelude is not None and not turn.reentrant:
+            # What on_activate sent leaves with the first turn.
+            activation.prelude = None
+            if prelude.tells:
+                turn.tells = [*prelude.tells, *(turn.tells or ())]
+            if prelude.operations:
+                turn.operations = [*prelude.operations, *(turn.operations or ())]
         self._gather(turn)
 
     def _keep_state(self, turn: Turn) -> None:
@@ -476,15 +491,16 @@ class Engine:
         activation = turn.activation
         codec = activation.spec.state
         assert codec is not None
+        data = codec.encode(activation.actor_state, activation.leftover)
         if activation.cleared:
             activation.cleared = False
-            turn.state_key, turn.state = activation.state_key, CLEARED
-            activation.actor_state = codec.fresh()
-            activation.leftover = None
-            activation.bytes = codec.encode(activation.actor_state, None)
-            activation.dirty = False
-            return
-        data = codec.encode(activation.actor_state, activation.leftover)
+            fresh = codec.encode(codec.fresh())
+            if data == fresh:
+                turn.state_key, turn.state = activation.state_key, CLEARED
+                activation.bytes = data
+                activation.dirty = False
+                return
+            activation.dirty = True  # cleared, and written again since
         ttl = activation.spec.options.state_ttl
         if data != activation.bytes or activation.dirty or ttl:
             if len(data) > self._settings.max_state:
@@ -512,6 +528,10 @@ class Engine:
             retry=message.method.retry or activation.spec.options.retry,
             max_attempts=self._settings.max_attempts,
             random=self._world.random,
+            unavailable=activation.unavailable,
+            actor_type=message.envelope.type,
+            key=message.envelope.key,
+            method=message.envelope.method,
         )
         match decision:
             case FailWith(failure):
@@ -519,9 +539,12 @@ class Engine:
             case RetryAfter(seconds, counted):
                 self._report(turn, error, f"runs again in {seconds:.2f} s")
                 self._retry(activation, message, seconds, counted=counted, discard=True)
-            case DeadLetter(reason):
+            case DeadLetter(reason, failure):
                 self._report(turn, error, "goes to the dead letters")
-                self._forsake(turn, message, error, reason)
+                self._forsake(turn, message, failure, reason)
+            case Abandon():
+                # Fenced, and nobody here has noticed yet: what this runner believes of the shard is void.
+                self._world.start_over(activation.shard, {})
 
     def _report(self, turn: Turn, error: BaseException, outcome: str) -> None:
         message = turn.message
@@ -558,12 +581,14 @@ class Engine:
             # A tell that fails for good has nobody to tell it to.
             self.bury(turn, activation.shard, message.raw, reason=reason, error=str(error), entry=message.entry, attempts=turn.attempt)
             self._told_dead(message, reason, turn.attempt, str(error), activation.shard)
-        activation.attempt = 0
+        activation.attempt = activation.unavailable = 0
         self._gather(turn)
 
     def _retry(self, activation: Activation, message: Message, seconds: float, *, counted: bool, discard: bool) -> None:
         """Run a message again later: it and all behind it wait in the actor's backlog."""
-        if counted:
+        if not counted:
+            activation.unavailable += 1
+        else:
             activation.attempt += 1
             self.meter(message.method, message.envelope).retried += 1
         activation.due = self._boottime() + seconds
@@ -574,25 +599,17 @@ class Engine:
         if discard:
             self._world.loader.discard(activation)
 
-    def _forsake(self, turn: Turn, message: Message, error: BaseException, reason: str) -> None:
+    def _forsake(self, turn: Turn, message: Message, failure: ClusterError, reason: str) -> None:
         """Attempts are used up: the message is dead, its asker told, its actor goes on without it."""
         activation = turn.activation
-        envelope = message.envelope
-        turn.tells = turn.operations = None
+        turn.tells = turn.operations = turn.asked = None
         turn.inbox = None
-        text = "".join(traceback.format_exception_only(error)).strip()
-        failure = RemoteError(
-            type_name=type(error).__name__,
-            message=str(error),
-            attempts=turn.attempt,
-            actor_type=envelope.type,
-            key=envelope.key,
-            method=envelope.method,
-        )
         self.answer(turn, message, encode_error(failure), final=False)
-        self.bury(turn, activation.shard, message.raw, reason=reason, error=text, entry=message.entry, attempts=turn.attempt)
-        self._told_dead(message, reason, turn.attempt, text, activation.shard)
-        activation.attempt = 0
+        self.bury(
+            turn, activation.shard, message.raw, reason="attempts", error=reason, entry=message.entry, attempts=turn.attempt
+        )
+        self._told_dead(message, reason, turn.attempt, str(failure), activation.shard)
+        activation.attempt = activation.unavailable = 0
         self._world.loader.discard(activation)
         self._gather(turn)
 
@@ -606,7 +623,7 @@ class Engine:
         self.answer(effects, message, encode_error(failure), final=False)
         self.bury(effects, activation.shard, message.raw, reason=reason, error=error, entry=message.entry, attempts=attempts)
         self._told_dead(message, reason, attempts, error, activation.shard)
-        activation.attempt = 0
+        activation.attempt = activation.unavailable = 0
         self.take_away(activation, message, effects)
 
     def _told_dead(self, message: Message, reason: str, attempts: int, error: str, shard: OwnedShard) -> None:
@@ -648,13 +665,13 @@ class Engine:
                 )
                 self.meter(message.method, envelope).failed(failure.reason.value)
                 self.answer(turn, message, encode_error(failure), final=False)
-                activation.attempt = 0
+                activation.attempt = activation.unavailable = 0
                 self._gather(turn)
             case Cut.CALLER:
                 activation.restore()
                 self.meter(message.method, envelope).failed("cancelled")
                 self.answer(turn, message, b"", final=False)
-                activation.attempt = 0
+                activation.attempt = activation.unavailable = 0
                 self._gather(turn)
             case Cut.TURN_TIMEOUT:
                 limit = activation.spec.options.turn_timeout or self._settings.turn_timeout
@@ -688,7 +705,7 @@ class Engine:
         )
         self.meter(message.method, envelope).failed(failure.reason.value)
         self.answer(effects, message, encode_error(failure), final=False)
-        activation.attempt = 0
+        activation.attempt = activation.unavailable = 0
         self.take_away(activation, message, effects)
 
     def fail(self, activation: Activation, message: Message, error: ClusterError) -> None:
@@ -698,6 +715,41 @@ class Engine:
         self.meter(message.method, envelope).failed(error.reason.value)
         self.answer(effects, message, encode_error(error), final=False)
         self.take_away(activation, message, effects)
+
+    def retry_activation(self, activation: Activation, error: BaseException, *, counted: bool) -> None:
+        """The actor could not be activated for the tell at the head of its queue: try again later."""
+        message = activation.queue.popleft()
+        decision = decide(
+            error,
+            attempt=activation.attempt + 1,
+            retry=activation.spec.options.retry,
+            max_attempts=self._settings.max_attempts,
+            random=self._world.random,
+            unavailable=activation.unavailable,
+            actor_type=message.envelope.type,
+            key=message.envelope.key,
+            method=message.envelope.method,
+        )
+        if counted and not isinstance(decision, RetryAfter):
+            self.dead_letter(
+                activation,
+                message,
+                reason="activation",
+                error=f"the actor could not be activated: {type(error).__name__}: {error}",
+                attempts=activation.attempt + 1,
+            )
+            return
+        seconds = decision.seconds if isinstance(decision, RetryAfter) else 1.0
+        self._retry(activation, message, seconds, counted=counted, discard=False)
+
+    def keep(self, turn: Turn) -> None:
+        """Gather the state that a hook's run has left."""
+        activation = turn.activation
+        if activation.spec.state is not None:
+            self._keep_state(turn)
+        if turn.state is not None or turn.tells or turn.operations:
+            activation.uncommitted += 1
+            self._world.committer.add(activation.shard, turn)
 
     # effects
 
@@ -720,7 +772,7 @@ class Engine:
             self._world.backlogs.done(activation, turn, message.entry)
         if shard.suspects_upto != (0, 0) and message is not None:
             self._clear_mark(shard, message, turn)
-        if turn.asked:
+        if turn.asked and turn.cut is None:
             operate(turn, "E", (self._keys.record(DERIVED + turn.message_id),))
         activation.uncommitted += 1
         self._world.committer.add(shard, turn)
@@ -933,11 +985,16 @@ class Engine:
     def tick(self) -> None:
         """Count time for idle actors."""
         self._tick += 1
+        self.waiting = sum(
+            len(activation.queue) for shard in self._world.shards.values() for activation in shard.activations.values()
+        )
+
+    def forget(self, activation: Activation) -> None:  # noqa: ARG002 - whichever it was
+        """An activation was dropped with its shard."""
+        self.resident -= 1
 
     @property
     def ticks(self) -> int:
         """Ticks so far."""
         return self._tick
 
-
-__all__ = ["ActivationFailed", "Engine", "MalformedMessage"]

@@ -15,10 +15,8 @@ from typing import TYPE_CHECKING, Any
 from actors._redis.faults import RedisFault
 from actors._runner.activation import Activation, Phase
 from actors._runner.turn import Cut, Turn
-from actors.actor import Actor
 from actors.context import current
 from actors.errors import ActivationFailed
-from actors.message import Kind
 from actors.telemetry import events
 from actors.wire.codec import StateUnreadable
 
@@ -83,9 +81,10 @@ class Loader:
         """Make the instance and run its hook; ready at once where there is none."""
         spec = activation.spec
         try:
+            state = self._restore(activation, raw) if spec.state is not None else None
             actor = spec.make(activation.address, Cell(self._world, activation))
             if spec.state is not None:
-                self._restore(activation, actor, raw)
+                actor.state = state
         except StateUnreadable as error:
             self._world.telemetry.emit(
                 events.StateUnreadable(actor_type=spec.name, key=activation.address.key, problem=str(error))
@@ -111,18 +110,17 @@ class Loader:
                 self._world.settings.activation_timeout, self._world.engine.cut, turn, Cut.TURN_TIMEOUT
             )
 
-    def _restore(self, activation: Activation, actor: Actor[Any], raw: bytes | None) -> None:
+    def _restore(self, activation: Activation, raw: bytes | None) -> Any:
         codec = activation.spec.state
         assert codec is not None
         if raw is None:
-            actor.state = codec.fresh()
+            state = codec.fresh()
             activation.leftover = None
-            activation.bytes = codec.encode(actor.state, None)
+            activation.bytes = codec.encode(state, None)
         else:
-            actor.state, activation.leftover = codec.decode(raw)
-            again = codec.encode(actor.state, activation.leftover)
-            activation.dirty = activation.dirty or again != raw
-            activation.bytes = again
+            state, activation.leftover = codec.decode(raw)
+            activation.bytes = codec.encode(state, activation.leftover)
+        return state
 
     def _activated(self, turn: Turn, _value: Any, error: BaseException | None) -> None:
         """``on_activate`` has ended. Its changes commit with the first turn."""
@@ -170,7 +168,8 @@ class Loader:
         self._world.telemetry.emit(
             events.ActivationFailed(actor_type=address.type, key=address.key, error=f"{type(error).__name__}: {error}")
         )
-        activation.bytes = activation.bytes if activation.dirty or activation.uncommitted else None
+        if not activation.dirty and not activation.uncommitted:
+            activation.bytes = None
         while activation.queue:
             message = activation.queue[0]
             if message.envelope.reply is None:
@@ -197,11 +196,6 @@ class Cell:
         self._world = world
         self._activation = activation
 
-    @property
-    def address(self) -> Any:
-        """Type and key."""
-        return self._activation.address
-
     def request_deactivate(self) -> None:
         """Deactivate when the running turn has ended."""
         self._activation.wants_close = True
@@ -212,10 +206,15 @@ class Cell:
         self._activation.keep_alive = on
 
     def clear_state(self) -> None:
-        """Delete the state with the running turn's commit."""
-        self._activation.cleared = True
+        """Delete the state with the running turn's commit; it is fresh from here on."""
+        activation = self._activation
+        codec = activation.spec.state
+        if codec is not None:
+            activation.cleared = True
+            activation.leftover = None
+            activation.actor_state = codec.fresh()
 
-    def run_in_turn(self, function: Any) -> Any:
+    def run_in_turn(self, function: Any, /) -> Any:
         """Run a plain function of this actor in a thread, inside the running turn."""
         return self._world.threads.call(self._activation, function)
 
@@ -232,5 +231,3 @@ class Cell:
 
         return asyncio.run_coroutine_threadsafe(outside(), loop).result()
 
-
-__all__ = ["Cell", "Kind", "Loader"]

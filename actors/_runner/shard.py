@@ -8,6 +8,7 @@ from actors._mailbox.commit import Ledger
 
 if TYPE_CHECKING:
     from actors._runner.activation import Activation
+    from actors._runner.world import World
     from actors.ids import ShardId
 
 Address = tuple[str, str]
@@ -20,20 +21,21 @@ class OwnedShard(Ledger):
         "activations",
         "alive",
         "draining",
-        "drained",
         "epoch",
         "id",
         "marks",
-        "next_timer",
         "refused",
         "seen",
         "suspects_upto",
-        "timer",
         "waiting_asks",
+        "world",
     )
 
-    def __init__(self, shard: ShardId, mailbox: str, token: str, epoch: str, *, suspects_upto: tuple[int, int]) -> None:
+    def __init__(
+        self, world: World, shard: ShardId, mailbox: str, token: str, epoch: str, *, suspects_upto: tuple[int, int]
+    ) -> None:
         super().__init__(shard.label, mailbox, token)
+        self.world = world
         self.id = shard
         self.epoch = epoch
         self.activations: dict[Address, Activation] = {}
@@ -49,5 +51,3 @@ class OwnedShard(Ledger):
         """Entries whose commit Redis refused for good, with the reason."""
         self.waiting_asks = 0
         """Running turns of this shard that wait on an ask."""
-        self.next_timer: int | None = None
-        self.timer: object | None = None

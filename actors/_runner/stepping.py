@@ -34,19 +34,33 @@ class Stepper:
         self._loop = loop
         self._spare: _Spare | None = None
         self._entered: _Spare | None = None
+        self._outer: asyncio.Task[object] | None = None
         self._closed = False
         self._running: set[asyncio.Task[None]] = set()
 
     def enter(self) -> None:
-        """Begin stepping. Must not be called inside a task; pair with :meth:`leave`."""
+        """Begin stepping; pair with :meth:`leave`. A task that calls this is not the current one meanwhile."""
+        outer = asyncio.current_task(self._loop)
+        if outer is not None:
+            _leave_task(self._loop, outer)
+        self._outer = outer
+        self._take_spare()
+
+    def leave(self) -> None:
+        """End stepping."""
+        self._put_spare()
+        outer, self._outer = self._outer, None
+        if outer is not None:
+            _enter_task(self._loop, outer)
+
+    def _take_spare(self) -> None:
         spare = self._spare
         if spare is None or spare.task.done():
             spare = self._spare = _Spare(self._loop)
         self._entered = spare
         _enter_task(self._loop, spare.task)
 
-    def leave(self) -> None:
-        """End stepping."""
+    def _put_spare(self) -> None:
         spare, self._entered = self._entered, None
         if spare is not None:
             _leave_task(self._loop, spare.task)
@@ -68,12 +82,12 @@ class Stepper:
             return None
         spare = self._entered
         assert spare is not None
-        self.leave()
+        self._put_spare()
         self._spare = None
         spare.take(work, context, waits_for, functools.partial(ended, token))
         self._running.add(spare.task)
         spare.task.add_done_callback(self._running.discard)
-        self.enter()
+        self._take_spare()
         return spare.task
 
     @property

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from actors._mailbox.commit import Effects
 
 if TYPE_CHECKING:
     from actors._runner.activation import Activation, Message
+    from actors._runner.asks import TurnClient
     from actors.context import Context
     from actors.telemetry.hooks import ProcessSpan
 
@@ -36,14 +37,15 @@ class Turn(Effects):
     __slots__ = (
         "asked",
         "attempt",
-        "bound",
-        "context",
+        "_client",
+        "_context",
         "cut",
         "deadline",
         "ended",
         "ended_at",
         "message",
         "output",
+        "outputs",
         "reentrant",
         "span",
         "started_at",
@@ -63,20 +65,35 @@ class Turn(Effects):
         self.cut: Cut | None = None
         self.task: asyncio.Task[None] | None = None
         self.timer: asyncio.TimerHandle | None = None
-        self.bound: Any = None
-        """The client bound to this turn, made when first asked for."""
-        self.context: Context | None = None
-        """The public context, made when first asked for."""
+        self._client: TurnClient | None = None
+        self._context: Context | None = None
         self.asked: Counter[bytes] | None = None
         """Asks made so far, equal ones counted."""
         self.waiting_on: Counter[tuple[str, str]] | None = None
         """Actors this turn waits for."""
         self.output = 0
-        """Bytes of messages collected so far."""
+        """Bytes of messages sent so far."""
+        self.outputs = 0
         self.reentrant = False
         self.span: ProcessSpan | None = None
         self.started_at = 0.0
         self.ended_at = 0.0
+
+    @property
+    def client(self) -> TurnClient:
+        """The client bound to this turn."""
+        client = self._client
+        if client is None:
+            client = self._client = self.activation.shard.world.client_of(self)
+        return client
+
+    @property
+    def context(self) -> Context:
+        """What the handler may know of its message."""
+        context = self._context
+        if context is None:
+            context = self._context = self.activation.shard.world.context_of(self)
+        return context
 
     @property
     def message_id(self) -> str:

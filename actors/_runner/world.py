@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from actors._mailbox.inbox import Inbox
     from actors._redis.channel import Channel
     from actors._redis.keys import Keys
+    from actors._runner.asks import TurnClient
     from actors._runner.backlogs import Backlogs
     from actors._runner.closing import Closing
     from actors._runner.engine import Engine
@@ -29,10 +30,12 @@ if TYPE_CHECKING:
     from actors._runner.streaming import Streams
     from actors._runner.suspects import Suspects
     from actors._runner.threads import Threads
+    from actors._runner.turn import Turn
     from actors._timers.service import Timers
     from actors.actor import ActorSpec
     from actors.client import ConnectedClient
     from actors.clock import Clock
+    from actors.context import Context
     from actors.ids import IdSource, RunnerId
     from actors.settings import Settings
     from actors.telemetry.hooks import Telemetry
@@ -89,6 +92,11 @@ class World:
     """Drop a shard's memory and acquire it anew, remembering what Redis refused of it."""
     drained: Callable[[OwnedShard], None]
     """Something of a draining shard has ended."""
+
+    room: Callable[[], None]
+    """Some messages have run: let readers that stopped for want of room go on."""
+    client_of: Callable[[Turn], TurnClient]
+    context_of: Callable[[Turn], Context]
 
     def label_of(self, actor_type: str, key: str) -> str:
         """Return the label of an actor's shard."""

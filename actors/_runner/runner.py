@@ -1,0 +1,439 @@
+"""A runner: one process' share of the system, with all its parts put together and kept alive.
+
+Order of starting: connections, the parts, the services in turn (placement last, since it
+takes shards as soon as it has a lease). Order of ending: no new shards, what runs ends
+and is committed, shards are released, the member leaves; renewals outlive the last
+handler; connections close last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import time
+from collections.abc import Mapping
+from random import Random
+from typing import TYPE_CHECKING, Any, Self
+
+import msgspec
+
+from actors._mailbox.commit import Limits
+from actors._mailbox.committer import Committer
+from actors._placement.membership import Member
+from actors._placement.service import PlacementService
+from actors._redis.channel import Channel
+from actors._redis.connection import Server
+from actors._redis.faults import RedisFault
+from actors._redis.keys import Keys
+from actors._runner.asks import TurnClient
+from actors._runner.backlogs import Backlogs
+from actors._runner.closing import Closing
+from actors._runner.engine import Engine
+from actors._runner.host import Host
+from actors._runner.loading import Loader
+from actors._runner.parking import Parking
+from actors._runner.redis_clock import RedisClock
+from actors._runner.stepping import Stepper
+from actors._runner.streaming import Streams
+from actors._runner.suspects import Suspects
+from actors._runner.threads import Threads
+from actors._runner.turn import Turn
+from actors._runner.world import World
+from actors._timers.service import Timers
+from actors.actor import ActorSpec
+from actors.backoff import Backoff
+from actors.client import CONNECTION_TIMEOUT, Client, ConnectedClient
+from actors.clock import Clock
+from actors.context import Context, mark_log_records
+from actors.errors import ClusterError, ConfigurationError, PersistenceFailed
+from actors.ids import RunnerId, new_incarnation
+from actors.lifecycle import ServiceFailed, running
+from actors.settings import Settings
+from actors.telemetry.events import RunnerStarted, RunnerStopped
+from actors.telemetry.hooks import Telemetry
+from actors.wire.envelope import NEWEST, OLDEST
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+TICK = 0.25
+"""Seconds between two looks at what is idle, late or waiting for trust."""
+
+CLOCK_EVERY = 5.0
+"""Seconds between two readings of Redis' clock."""
+
+LOOK_AT_PARKED_EVERY = 60.0
+
+log = logging.getLogger("actors.runner")
+
+
+class Statistics(msgspec.Struct, frozen=True):
+    """What one runner holds right now."""
+
+    shards: int
+    resident: int
+    running: int
+    queued: int
+    streams: int
+    suspended: int
+    calls: int
+    commits: int
+    retried_commits: int
+    redis_commands: int
+
+
+class Runner:
+    """Owns shards and runs their actors, from ``async with`` to its end.
+
+    Entering returns when the first shards are served. Leaving drains: see :meth:`drain`.
+    If a service of it fails, the body is cancelled and the failure raised.
+    """
+
+    def __init__(
+        self,
+        *,
+        server: Server,
+        system: str,
+        specs: Mapping[str, ActorSpec],
+        settings: Settings,
+        name: str,
+        clock: Clock,
+        random: Random,
+        telemetry: Telemetry,
+        strict: bool = False,
+        http: str = "",
+    ) -> None:
+        self.id = RunnerId(name, new_incarnation(random))
+        self.telemetry = telemetry
+        self.settings = settings
+        self.specs = specs
+        self._server = server
+        self._system = system
+        self._clock = clock
+        self._random = random
+        self._strict = strict
+        self._http = http
+        self._keys = Keys(system)
+        self._world = World()
+        self._stack: Any = None
+        self._drained = False
+        self._turned_at = 0.0
+        self._undo: Callable[[], None] | None = None
+        self.placement: PlacementService
+        self.host: Host
+
+    @property
+    def name(self) -> str:
+        """The runner's stable name."""
+        return self.id.name
+
+    @property
+    def client(self) -> Client:
+        """The client this runner contains, for code that runs beside its actors."""
+        return self._world.client
+
+    @property
+    def lease_trusted_until(self) -> float:
+        """Boottime up to which this runner may act as an owner."""
+        return self.placement.lease.until
+
+    @property
+    def loop_turned_at(self) -> float:
+        """Boottime at which the event loop last woke a timer."""
+        return self._turned_at
+
+    def statistics(self) -> Statistics:
+        """Return what it holds right now."""
+        world = self._world
+        committer = world.committer
+        return Statistics(
+            shards=len(world.shards),
+            resident=world.engine.resident,
+            running=world.engine.running,
+            queued=self.host.queued(),
+            streams=world.streams.running,
+            suspended=world.stepper.driven,
+            calls=world.calls.pending,
+            commits=committer.commits,
+            retried_commits=committer.retries,
+            redis_commands=self._commands_sent(),
+        )
+
+    async def ping(self, timeout: float = 2.0) -> None:
+        """Ask Redis for an answer. Raises :class:`~actors.errors.PersistenceFailed` if none comes in time."""
+        connection = self._world.state.connection
+        if connection is None:
+            raise PersistenceFailed(problem=str(self._world.state.last_fault or "not connected"))
+        try:
+            async with asyncio.timeout(timeout):
+                await connection.execute("PING")
+        except TimeoutError:
+            raise PersistenceFailed(problem=f"no answer within {timeout:g} s") from None
+        except RedisFault as fault:
+            raise PersistenceFailed(problem=str(fault)) from fault
+
+    def handler_now(self) -> str:
+        """Name the handler the event loop is in, from any thread; empty if it is in none."""
+        engine = getattr(self._world, "engine", None)
+        turn = engine.current_turn if engine is not None else None
+        return turn.label if turn is not None else ""
+
+    # its life
+
+    async def __aenter__(self) -> Self:
+        """Start. Raises :class:`~actors.errors.ConfigurationError` or :class:`~actors.errors.PersistenceFailed`."""
+        started = time.monotonic()
+        try:
+            await self._build()
+            self._stack = running([self.placement, _Ticks(self)], stop_within=CONNECTION_TIMEOUT)
+            await self._stack.__aenter__()
+        except BaseException as error:
+            await self._tear_down()
+            cause: BaseException | None = error
+            if isinstance(error, ServiceFailed) and error.__cause__ is not None:
+                cause = error.__cause__
+            if isinstance(cause, ClusterError):
+                raise cause from None
+            if isinstance(cause, RedisFault):
+                raise PersistenceFailed(problem=str(cause)) from cause
+            raise
+        self._world.parking.look()
+        self.telemetry.emit(
+            RunnerStarted(
+                runner=self.id.name,
+                incarnation=self.id.incarnation,
+                system=self._system,
+                types=len(self.specs),
+                groups=", ".join(self.settings.shard_groups),
+                seconds=time.monotonic() - started,
+            )
+        )
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        """Drain, leave and close."""
+        try:
+            if exc[0] is None or isinstance(exc[1], asyncio.CancelledError):
+                await self.drain()
+        finally:
+            try:
+                await self._stack.__aexit__(*exc)
+            finally:
+                await self._tear_down()
+
+    async def drain(self) -> None:
+        """Hand every shard over and leave the system; safe to call twice.
+
+        Running handlers finish, up to ``drain_timeout``; what does not is cut and run again
+        elsewhere. Cancelled, the leaving goes on in the background.
+        """
+        if self._drained:
+            return
+        self._drained = True
+        started = time.monotonic()
+        shards = len(self._world.shards)
+        await self.placement.stop()
+        self.telemetry.emit(RunnerStopped(runner=self.id.name, shards=shards, seconds=time.monotonic() - started))
+
+    async def _build(self) -> None:
+        world = self._world
+        settings = self.settings
+        if not self.specs:
+            raise ConfigurationError(
+                setting=f"system {self._system}", problem="has no actor types", hint="decorate a class with @system.actor"
+            )
+        for spec in self.specs.values():
+            if spec.shard_group in settings.shard_groups:
+                spec.resolve()
+        loop = world.loop = asyncio.get_running_loop()
+        world.runner, world.keys, world.settings, world.specs = self.id, self._keys, settings, self.specs
+        world.clock, world.random, world.telemetry = self._clock, self._random, self.telemetry
+        world.strict, world.tick_seconds = self._strict, TICK
+        world.client_of = lambda turn: TurnClient(world, turn)
+        world.context_of = self._context_of
+        world.redis_clock = RedisClock(self._clock)
+        self.host = Host(world, self._server)
+        self.placement = PlacementService(
+            server=self._server,
+            keys=self._keys,
+            host=self.host,
+            member=self._member(),
+            settings=settings,
+            clock=self._clock,
+            random=self._random,
+            telemetry=self.telemetry,
+            running=self.handler_now,
+        )
+        self.host.on_lost = self._look_again
+        world.lease = self.placement.lease
+        world.stepper = Stepper(loop)
+        world.threads = Threads(world)
+        world.state = self._channel("state")
+        self._commits = self._channel("commit")
+        world.client = ConnectedClient(
+            self._server,
+            self._keys,
+            settings,
+            self.specs,
+            clock=self._clock,
+            random=self._random,
+            telemetry=self.telemetry,
+            name="runner",
+        )
+        world.engine = Engine(world)
+        world.committer = Committer(
+            self._commits,
+            self._keys,
+            Limits(shard_capacity=settings.shard_capacity, dead_letter_capacity=settings.dead_letter_capacity),
+            world.engine,
+            random=self._random,
+            batches=self.telemetry.runner.batch,
+        )
+        world.loader, world.backlogs, world.suspects = Loader(world), Backlogs(world), Suspects(world)
+        world.closing, world.streams, world.timers = Closing(world), Streams(world), Timers(world)
+        world.parking = Parking(world)
+        self._undo = mark_log_records()
+        try:
+            await world.state.open()
+            await self._commits.open()
+        except RedisFault as fault:
+            raise PersistenceFailed(problem=str(fault)) from fault
+        await self.read_clock()
+        await world.client.__aenter__()
+        world.ids, world.inbox, world.calls = world.client.ids, world.client.inbox, world.client.calls
+        world.client.shards.learn({group: settings.shards for group in settings.shard_groups})
+        self.placement.watch(lambda _members: world.parking.look())
+
+    async def _tear_down(self) -> None:
+        world = self._world
+        if self._undo is not None:
+            self._undo()
+            self._undo = None
+        if hasattr(world, "committer"):
+            world.committer.close()
+        if hasattr(self, "host"):
+            await self.host.close()
+        if hasattr(world, "stepper"):
+            await world.stepper.close()
+        if hasattr(world, "threads"):
+            world.threads.close()
+        if hasattr(world, "client"):
+            await world.client.__aexit__(None, None, None)
+        for channel in (getattr(world, "state", None), getattr(self, "_commits", None)):
+            if channel is not None:
+                await channel.close()
+
+    def _channel(self, purpose: str) -> Channel:
+        backoff = Backoff(random=self._random, initial=0.02, maximum=1.0)
+        return Channel(self._server, purpose, clock=self._clock, backoff=backoff, timeout=CONNECTION_TIMEOUT)
+
+    def _member(self) -> Member:
+        settings = self.settings
+        return Member(
+            name=self.id.name,
+            incarnation=self.id.incarnation,
+            groups=settings.shard_groups,
+            weight=settings.weight,
+            types={name: tuple(sorted(spec.methods)) for name, spec in self.specs.items()},
+            wire=(OLDEST, NEWEST),
+            http=self._http,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            started=self._clock.time(),
+        )
+
+    def _context_of(self, turn: Turn) -> Context:
+        activation, message = turn.activation, turn.message
+        envelope = message.envelope if message is not None else None
+        headers = envelope.extra.headers if envelope is not None and envelope.extra is not None else None
+        return Context(
+            message_id=turn.message_id,
+            actor_type=activation.address.type,
+            key=activation.address.key,
+            method=envelope.method if envelope is not None else "",
+            shard_id=activation.shard.id,
+            runner_id=self.id,
+            epoch=activation.shard.epoch,
+            attempt=turn.attempt,
+            deadline=self._clock.time() + turn.deadline - self._clock.boottime() if turn.deadline else None,
+            headers=headers or {},
+        )
+
+    def _look_again(self) -> None:
+        self.placement._doubt_records()  # noqa: SLF001
+        self.placement._look_now()  # noqa: SLF001
+
+    def _commands_sent(self) -> int:
+        world = self._world
+        channels = [world.state, self._commits, world.client.sending, world.client.receiving, *self.host.channels]
+        return sum(channel.commands_sent for channel in channels)
+
+    # what goes on by itself
+
+    def tick(self) -> None:
+        """Look at what is idle, late or waiting for trust."""
+        self._turned_at = self._clock.boottime()
+        world = self._world
+        world.engine.tick()
+        if self.placement.lease.trusted():
+            world.client.sender.go_on()
+            world.committer.flush()
+            if not self._was_trusted:
+                self._was_trusted = True
+                for shard in list(world.shards.values()):
+                    world.engine.pump_shard(shard)
+        else:
+            self._was_trusted = False
+            world.client.sender.hold()
+        self.host.room()
+        if world.engine.ticks % 4 == 0:
+            world.closing.sweep()
+
+    _was_trusted = True
+
+    async def read_clock(self) -> None:
+        """Take a reading of Redis' clock."""
+        connection = self._world.state.connection
+        if connection is None:
+            return
+        asked = self._clock.boottime()
+        try:
+            seconds, micros = await connection.execute("TIME")
+        except RedisFault:
+            return
+        self._world.redis_clock.sample(
+            int(seconds) + int(micros) / 1e6, asked=asked, heard=self._clock.boottime()
+        )
+
+
+class _Ticks:
+    """The runner's own timer."""
+
+    name = "ticks"
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+
+    async def run(self, started: Callable[[], None]) -> None:
+        """Tick until cancelled."""
+        runner = self._runner
+        lag = runner.telemetry.runner.loop_lag
+        clock = runner._clock  # noqa: SLF001 - a part of it
+        read_at = clock.boottime() + CLOCK_EVERY
+        look_at = clock.boottime() + LOOK_AT_PARKED_EVERY
+        started()
+        while True:
+            due = clock.boottime() + TICK
+            await clock.sleep(TICK)
+            now = clock.boottime()
+            lag.observe(max(now - due, 0.0))
+            runner.tick()
+            if now >= read_at:
+                read_at = now + CLOCK_EVERY
+                await runner.read_clock()
+            if now >= look_at:
+                look_at = now + LOOK_AT_PARKED_EVERY
+                runner._world.parking.look()  # noqa: SLF001 - a part of it
+
