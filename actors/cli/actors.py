@@ -121,7 +121,7 @@ async def _find(
     if actor_type is not None:
         kinds = [actor_type]
     elif found.code is not None:
-        kinds = sorted(found.code.specs)
+        kinds = sorted(found.code.actors)
     else:
         kinds = sorted({kind for member in await PlacementStore(connection, keys).members() for kind in member.types})
     if not kinds:
@@ -193,9 +193,9 @@ async def _shard(connection: Connection, keys: Keys, found: Place, actor_type: s
     counts = facts.shard_counts(await PlacementStore(connection, keys).facts())
     if not counts:
         raise Failure(f"{found.name} has no shards yet: no runner has ever started", "start one: actor-runner run module:system")
-    spec = found.code.specs.get(actor_type) if found.code is not None else None
+    spec = found.code.actors.get(actor_type) if found.code is not None else None
     if found.code is not None and spec is None:
-        raise Usage(f"{found.name} has no actor type {actor_type}", f"it has {', '.join(sorted(found.code.specs)) or 'none'}")
+        raise Usage(f"{found.name} has no actor type {actor_type}", f"it has {', '.join(sorted(found.code.actors)) or 'none'}")
     name = spec.shard_group if spec is not None else group
     if name is None:
         if len(counts) > 1:
@@ -218,7 +218,7 @@ def _state(found: Place, actor_type: str, raw: bytes | None) -> dict[str, Any]:
         problem = None
     except (msgspec.MsgspecError, ValueError, TypeError) as error:
         body, problem = None, f"it is no state: {error}"
-    codec = spec.state if found.code is not None and (spec := found.code.specs.get(actor_type)) is not None else None
+    codec = spec.state if found.code is not None and (spec := found.code.actors.get(actor_type)) is not None else None
     if codec is not None:
         from actors.wire.codec import StateUnreadable
 

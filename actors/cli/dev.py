@@ -32,7 +32,7 @@ def dev(
     /,
     *,
     runners: Annotated[int, Parameter(help="Runner processes.")] = 2,
-    redis: Annotated[str | None, Parameter(env_var=REDIS_URL, help="A server to use instead of an embedded one.")] = None,
+    redis: Annotated[str | None, Parameter(help="A server to use instead of an embedded one.")] = None,
     data: Annotated[
         Path | None, Parameter(help="Folder in which the embedded server keeps its data; without one they end with it.")
     ] = None,
@@ -70,8 +70,11 @@ async def _dev(target: str, *, runners: int, redis: str | None, data: Path | Non
     name = os.environ.get("ACTORS_RUNNER_NAME", "dev")
     try:
         with tempfile.TemporaryDirectory(prefix="actors-dev-") as folder:
-            environ = {**os.environ, REDIS_URL: redis}
-            processes = [RunnerProcess(f"{name}-{n}", [target], socket=Path(folder) / f"{n}.sock", environ=environ) for n in range(runners)]
+            environ = dict(os.environ)
+            processes = [
+                RunnerProcess(f"{name}-{n}", [target, "--redis", redis, "--strict"], socket=Path(folder) / f"{n}.sock", environ=environ)
+                for n in range(runners)
+            ]
             _log.info("%d runners of %s on %s; clients find it by %s=%s", runners, target, redis, REDIS_URL, redis)
             await _Session(processes, Path.cwd() if reload else None).run()
     finally:

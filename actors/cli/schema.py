@@ -22,7 +22,7 @@ def schema(
     from actors.cli.load import load_system
     from actors.wire.schema import schema_of
 
-    specs = load_system(target).specs
+    specs = load_system(target).actors
     unknown = sorted(set(types) - set(specs))
     if unknown:
         raise Usage(f"{target} has no actor type {', '.join(unknown)}", f"it has {', '.join(sorted(specs)) or 'none'}")

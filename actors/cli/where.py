@@ -35,7 +35,7 @@ class Where:
     """How the user names a system, and how the answer is to look."""
 
     system: Annotated[str | None, Parameter(help="The system's name, instead of module:system.", group=TARGET)] = None
-    redis: Annotated[str | None, Parameter(env_var=REDIS_URL, help="URL of its Redis.", group=TARGET)] = None
+    redis: Annotated[str | None, Parameter(help=f"URL of its Redis, instead of the system's own or {REDIS_URL}.", group=TARGET)] = None
     output: Annotated[Output, Parameter(name=("--output", "-o"), help="A table for people or JSON for programs.")] = "table"
 
 

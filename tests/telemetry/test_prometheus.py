@@ -41,7 +41,7 @@ def recorder() -> Recorder:
     recorder.sending("Account", "deposit").sent = 9
     recorder.runner.batch.observe(3)
     recorder.watch(metrics.SHARDS_OWNED, lambda: {"default": 4.0})
-    recorder.watch(metrics.COMMANDS_SENT, lambda: {"send": 5.0})
+    recorder.watch(metrics.COMMANDS_SENT, lambda: 5.0)
     recorder.emit(events.Fenced(shard="default.1", epoch="7", operation="commit"))
     return recorder
 
@@ -58,7 +58,7 @@ async def test_a_scrape_shows_what_operators_ask(recorder: Recorder) -> None:
     assert samples[of("actors_messages_sent_total", **method)] == 9
     assert samples[of("actors_fenced_total", **where, operation="commit")] == 1
     assert samples[of("actors_shards_owned", **where, group="default")] == 4
-    assert samples[of("actors_redis_commands_total", **where, purpose="send")] == 5
+    assert samples[of("actors_redis_commands_total", **where)] == 5
     assert samples[of("actors_commit_batch_turns_count", **where)] == 1
 
 

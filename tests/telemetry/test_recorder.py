@@ -44,14 +44,14 @@ def test_watches_of_one_metric_add_up_until_they_end() -> None:
     recorder = Recorder()
     recorder.watch(metrics.PENDING_ASKS, lambda: 2.0)
     end = recorder.watch(metrics.PENDING_ASKS, lambda: 3.0)
-    recorder.watch(metrics.COMMANDS_SENT, lambda: {"send": 1.0, "commit": 4.0})
-    recorder.watch(metrics.COMMANDS_SENT, lambda: {"send": 1.0})
+    recorder.watch(metrics.SHARDS_OWNED, lambda: {"default": 1.0, "gpu": 4.0})
+    recorder.watch(metrics.SHARDS_OWNED, lambda: {"default": 1.0})
 
     before = dict(recorder.readings())
     end()
     end()
 
-    assert before == {metrics.PENDING_ASKS: {"": 5.0}, metrics.COMMANDS_SENT: {"send": 2.0, "commit": 4.0}}
+    assert before == {metrics.PENDING_ASKS: {"": 5.0}, metrics.SHARDS_OWNED: {"default": 2.0, "gpu": 4.0}}
     assert dict(recorder.readings())[metrics.PENDING_ASKS] == {"": 2.0}
 
 
