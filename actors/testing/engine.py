@@ -121,6 +121,20 @@ class _Keyspace(Database):
             self[key] = item
 
 
+_STREAM_FACTS = (
+    b"length",
+    b"radix-tree-keys",
+    b"radix-tree-nodes",
+    b"last-generated-id",
+    b"max-deleted-entry-id",
+    b"entries-added",
+    b"recorded-first-entry-id",
+    b"groups",
+    b"first-entry",
+    b"last-entry",
+)
+
+
 class Socket(FakeSocket):
     """The server's end of a connection: takes a command's fields, returns the reply in RESP2's shape.
 
@@ -154,10 +168,16 @@ class Socket(FakeSocket):
             return super().xreadgroup(group_const, group_name, consumer_name, *args)
         except SimpleError as error:
             if error.value.startswith("ERR The XGROUP subcommand requires the key to exist"):
-                raise SimpleError(
-                    f"NOGROUP No such key or consumer group '{group_name.decode()}' in XREADGROUP with GROUP option"
-                ) from None
+                group = group_name.decode("utf-8", "replace")
+                raise SimpleError(f"NOGROUP No such key or consumer group '{group}' in XREADGROUP with GROUP option") from None
             raise
+
+    def xinfo_stream(self, key: CommandItem, *args: bytes) -> Any:
+        reply: Any = super().xinfo_stream(key, *args)
+        if args:
+            return reply
+        facts: dict[bytes, Any] = {**reply} if isinstance(reply, dict) else dict(zip(reply[::2], reply[1::2], strict=True))
+        return [part for name in _STREAM_FACTS for part in (name, facts[name])]
 
     def xgroup_create(self, key: CommandItem, group_name: bytes, start_key: bytes, *args: bytes) -> Any:
         try:
@@ -208,7 +228,7 @@ class Socket(FakeSocket):
             function = data.compiled.get(sha)
             if function is None:
                 function = data.compiled[sha] = runtime.compile(script, name=b"@user_script")
-            return self._convert_lua_result(function(), nested=False)
+            return self._convert_lua_result(_first_of(function()), nested=False)
         except LUA_MODULE.LuaSyntaxError as error:
             raise SimpleError(f"ERR Error compiling script (new function): {_first_line(error)}") from None
         except LUA_MODULE.LuaError as error:
@@ -241,6 +261,11 @@ class Socket(FakeSocket):
 
 class _Raised(SimpleError):
     """An error that redis.call raised inside a script."""
+
+
+def _first_of(result: Any) -> Any:
+    """Return what a server takes of a script's result: of several values the first."""
+    return result[0] if type(result) is tuple else result  # pyright: ignore[reportUnknownVariableType]
 
 
 def _first_line(error: Exception) -> str:

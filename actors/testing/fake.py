@@ -159,7 +159,7 @@ class FakeServer:
             self._touched |= touched
             if not self._retrying:
                 self._retrying = True
-                self._parked[0].connection.loop.call_soon_threadsafe(self._retry)
+                self._parked[0].connection.loop.call_soon_threadsafe(self._retry)  # a sync connection's thread may have written
         touched.clear()
 
     def _retry(self) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import cast
+from typing import Any, cast
 
 import fakeredis
 import pytest
 
-from actors._redis.faults import CommandFailed, ScriptFailed
+from actors._redis.connection import Command, Server, TcpServer
+from actors._redis.faults import CommandFailed, RedisFault, ScriptFailed
 from actors.testing.clock import EPOCH
 from actors.testing.fake import FakeServer
 from tests.testing.virtual import in_virtual_time
@@ -118,3 +119,184 @@ async def test_what_a_script_wrote_before_its_error_stands() -> None:
         server.execute("EVAL", "redis.call('SET', 'a', 1) redis.call('LPUSH', 'a', 1)", 0)
 
     assert server.execute("GET", "a") == b"1"
+
+
+ALIKE: list[Command] = [
+    ("XADD", "a", "1-1", "d", "x"),
+    ("XADD", "a", "1-2", "d", "y"),
+    ("XADD", "a", "2-1", "d", "z"),
+    ("XGROUP", "CREATE", "a", "g", "1-1"),
+    ("EVAL", "local g = redis.call('XINFO', 'GROUPS', KEYS[1])[1] return {g[1], g[2], g[7], g[8]}", 1, "a"),
+    (
+        "EVAL",
+        "local r=redis.call('XINFO','STREAM',KEYS[1]) for i=1,#r,2 do if r[i]=='last-generated-id' then return r[i+1] end end",
+        1,
+        "a",
+    ),
+    ("XREADGROUP", "GROUP", "g", "c", "COUNT", 1, "STREAMS", "a", ">"),
+    ("XREADGROUP", "GROUP", "g", "c", "NOACK", "COUNT", 10, "STREAMS", "a", ">"),
+    ("XPENDING", "a", "g"),
+    ("XPENDING", "a", "g", "-", "+", 10, "nobody"),
+    ("XDEL", "a", "1-2"),
+    ("XGROUP", "CREATE", "a", "h", "0"),
+    ("XREADGROUP", "GROUP", "h", "c", "STREAMS", "a", ">"),
+    ("XTRIM", "a", "MAXLEN", 1),
+    ("XLEN", "a"),
+    ("XTRIM", "a", "MAXLEN", "~", 1),
+    ("XADD", "a", "MAXLEN", 1, "3-1", "d", "x"),
+    ("XLEN", "a"),
+    ("XADD", "a", "MAXLEN", "~", 1000, "3-2", "d", "x"),
+    ("XADD", "a", "2-9", "d", "x"),
+    ("XADD", "a", "0-0", "d", "x"),
+    ("XGROUP", "SETID", "a", "g", "0"),
+    ("XGROUP", "DELCONSUMER", "a", "g", "c"),
+    ("XGROUP", "DESTROY", "missing", "g"),
+    ("XINFO", "STREAM", "missing"),
+    ("XINFO", "GROUPS", "missing"),
+    ("EVAL", "return redis.pcall('XINFO','STREAM',KEYS[1])", 1, "missing"),
+    ("EVAL", "return redis.pcall('XINFO','GROUPS',KEYS[1]).err", 1, "missing"),
+    ("EVAL", "return redis.pcall('XGROUP','DESTROY',KEYS[1],'g').err", 1, "missing"),
+    ("XREVRANGE", "a", "+", "-", "COUNT", 1),
+    ("XRANGE", "a", "(3-1", "+"),
+    ("XRANGE", "a", "3", "3"),
+    ("RENAME", "a", "b"),
+    ("EXISTS", "a"),
+    ("XLEN", "b"),
+    ("RENAME", "a", "b"),
+    ("XREADGROUP", "GROUP", "h", "c", "STREAMS", "b", ">"),
+    ("MSET", "m1", 1, "m2", 2),
+    ("MGET", "m1", "mx"),
+    ("HSET", "h", "a", 1),
+    ("HGETALL", "h"),
+    ("HINCRBY", "h", "a", 5),
+    ("HLEN", "h"),
+    ("HEXISTS", "h", "a"),
+    ("HVALS", "h"),
+    ("HKEYS", "h"),
+    ("HSETNX", "h", "a", 1),
+    ("HDEL", "h", "a"),
+    ("EXISTS", "h"),
+    ("HGETALL", "m1"),
+    ("HSET", "m1", "a", 1),
+    ("ZADD", "z", 1, "a", 2, "b"),
+    ("ZRANGE", "z", 0, 0, "WITHSCORES"),
+    ("ZRANGE", "z", "-inf", "(2", "BYSCORE"),
+    ("ZRANGE", "z", "(1", "+inf", "BYSCORE", "LIMIT", 0, 1),
+    ("ZRANGEBYSCORE", "z", "-inf", "+inf", "WITHSCORES", "LIMIT", 0, 1),
+    ("ZREM", "z", "a", "q"),
+    ("ZCARD", "z"),
+    ("ZSCORE", "z", "b"),
+    ("ZREM", "z", "b"),
+    ("EXISTS", "z"),
+    ("ZADD", "z", 1767225600123, "a"),
+    ("ZSCORE", "z", "a"),
+    ("ZADD", "z", "NX", 5, "a"),
+    ("ZADD", "z", "GT", "CH", 1767225600999, "a"),
+    ("ZSCORE", "z", "a"),
+    ("EVAL", "return redis.call('ZSCORE',KEYS[1],'a')", 1, "z"),
+    ("EVAL", "return redis.call('ZRANGE',KEYS[1],0,-1,'WITHSCORES')", 1, "z"),
+    ("SET", "s", 1, "PX", 100000, "NX"),
+    ("SET", "s", 1, "XX", "GET"),
+    ("SET", "s", 1, "XX", "KEEPTTL"),
+    ("GETSET", "s", 2),
+    ("GETDEL", "s"),
+    ("SET", "s", "v", "PXAT", 4102444800000),
+    ("PEXPIRE", "s", 0),
+    ("EXISTS", "s"),
+    ("PEXPIRE", "nokey", 10),
+    ("PERSIST", "m1"),
+    ("EXPIRE", "m1", 100),
+    ("TTL", "m1"),
+    ("PERSIST", "m1"),
+    ("INCR", "m1"),
+    ("INCRBYFLOAT", "m1", "0.5"),
+    ("INCR", "m1"),
+    ("APPEND", "ap", "x"),
+    ("STRLEN", "ap"),
+    ("SADD", "st", "a", "b"),
+    ("SISMEMBER", "st", "a"),
+    ("SREM", "st", "a"),
+    ("SCARD", "st"),
+    ("SMEMBERS", "st"),
+    ("TYPE", "nokey"),
+    ("TYPE", "a"),
+    ("TYPE", "b"),
+    ("DEL", "a", "b", "nokey"),
+    ("UNLINK", "b"),
+    ("DBSIZE",),
+    ("SCAN", "0", "COUNT", 1000, "MATCH", "nomatch*"),
+    ("MULTI",),
+    ("SET", "q", 1),
+    ("INCR", "q"),
+    ("EXEC",),
+    ("MULTI",),
+    ("DISCARD",),
+    ("EVAL", "redis.call('SET',KEYS[1],1) redis.call('PEXPIRE',KEYS[1],100) return redis.call('PTTL',KEYS[1]) > 0", 1, "x"),
+    ("EVAL", "return tostring(1e15)..tostring(2^53)..tostring(0.1)..tostring(100)", 0),
+    ("EVAL", "return {tonumber('12'), tonumber('0x10'), tonumber('abc'), #'abc'}", 0),
+    ("EVAL", "return redis.call('SET', KEYS[1], 3.0)", 1, "num"),
+    ("GET", "num"),
+    ("EVAL", "redis.call('SET', KEYS[1], 1e14+1)", 1, "num"),
+    ("GET", "num"),
+    ("EVAL", "return cjson.decode('[1,2]')[2]", 0),
+    ("EVAL", "return cjson.encode({a=1})", 0),
+    ("EVAL", "local t={} for i=1,7000 do t[i]=i end return #{unpack(t)}", 0),
+    ("EVAL", "return string.find('a b c',' ',1,true)", 0),
+    ("EVAL", "return {string.match('inc 5 6','(%S+) (%S+)')}", 0),
+    ("EVAL", "return redis.call('HMGET',KEYS[1],'x','y')", 1, "nohash"),
+    ("EVAL", "local r=redis.call('HMGET',KEYS[1],'x','y') return {r[1]==false, #r}", 1, "nohash"),
+    ("EVAL", "local r=redis.call('GET',KEYS[1]) return {r==false, r==nil}", 1, "nohash"),
+    ("EVAL", "local r=redis.call('XRANGE',KEYS[1],'-','+') return #r", 1, "nostream"),
+    ("EVAL", "local r=redis.call('SET',KEYS[1],'1') return r.ok", 1, "k1"),
+    ("EVAL", "local r=redis.call('SET',KEYS[1],'1','NX') return r==false", 1, "k1"),
+    ("EVAL", "return redis.call('DEL',KEYS[1],unpack({}))", 1, "k1"),
+    ("EVAL", "return redis.call('HSET',KEYS[1],'f',5,'g',5.5)", 1, "hh"),
+    ("HGETALL", "hh"),
+    ("EVAL", "return math.floor(7/2)", 0),
+    ("EVAL", "local a,b=redis.call('TIME'),1 return type(a[1])", 0),
+    ("EVAL", "return redis.call('XADD',KEYS[1],'*','d',ARGV[1])~=nil", 1, "xs", "v"),
+    ("EVAL", "return redis.call('XADD',KEYS[1],'NOMKSTREAM','*','d','x')", 1, "xnone"),
+    ("EVAL", "return {redis.call('XADD',KEYS[1],'NOMKSTREAM','*','d','x')==false}", 1, "xnone"),
+    ("EVAL", "return redis.call('XREADGROUP','GROUP','g','c','STREAMS',KEYS[1],'>')", 1, "xnone"),
+    ("EVAL", "return 'a'==nil", 0),
+    ("EVAL", "return nil", 0),
+    ("EVAL", "return {1,nil,3}", 0),
+    ("EVAL", "return {nil,3}", 0),
+    ("EVAL", "return -1.5", 0),
+    ("EVAL", "return 2^53", 0),
+    ("EVAL", "return {ok='FINE'}", 0),
+    ("EVAL", "return {'x',{ok='FINE'}}", 0),
+    ("EVAL", "return table.concat({1,2.5,'x'},',')", 0),
+    ("EVAL", "return string.rep('x',3)..string.char(0,255)", 0),
+    ("EVAL", "return ARGV", 0, "a", "b"),
+    ("SCRIPT", "EXISTS", "0000000000000000000000000000000000000000"),
+    ("ECHO", "x"),
+    ("SELECT", 1),
+    ("GET", "m1"),
+    ("SELECT", 0),
+    ("FLUSHALL",),
+    ("DBSIZE",),
+    ("XREAD", "STREAMS", "nostream", "0"),
+    ("XREAD", "COUNT", 1, "BLOCK", 0, "STREAMS"),
+]
+
+
+@pytest.mark.server
+async def test_the_fake_answers_as_a_server_does(redis_url: str) -> None:
+    """Command by command, errors by kind. What differs is not used: MEMORY, OBJECT, sha1hex, bit."""
+    real = await _answers(TcpServer.from_url(redis_url))
+    fake = await _answers(FakeServer())
+
+    assert fake == real
+
+
+async def _answers(server: Server) -> list[tuple[Command, Any]]:
+    connection = await server.connect("read", timeout=5)
+    answers: list[tuple[Command, Any]] = []
+    for command in ALIKE:
+        try:
+            answers.append((command, await connection.execute(*command)))
+        except RedisFault as fault:
+            answers.append((command, type(fault)))
+    await connection.close()
+    return answers
