@@ -21,7 +21,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 from actors._placement.lease import Lease, Progress, Renew, Silent, Terms, Wait, next_step
-from actors._placement.store import Renewed, renewal_answer
+from actors._placement.store import Found, Renewed, renewal_answer
 from actors._redis.connection import Command, Connection, Server, SyncConnection
 from actors._redis.faults import RedisFault
 from actors.clock import Clock
@@ -75,7 +75,7 @@ class _Renewal:
     ) -> None:
         """``command``: see :func:`~actors._placement.store.renewal`.
 
-        ``on_change`` is called on the event loop for every answer after which trust did not just go on.
+        ``on_change`` is called on the event loop for every answer after which things do not just go on.
         """
         self._server = server
         self._command = command
@@ -114,13 +114,13 @@ class _Renewal:
         self._progress = self._progress.answered()
         self._answered += 1
         self._warned = False
-        if answer is Renewed.SUPERSEDED:
+        if answer.found is Found.SUPERSEDED:
             self._superseded = True
             self._lease.end()
             return answer
-        self._revived += answer is Renewed.REVIVED
-        went_on = self._lease.granted(asked=self._progress.asked, unbroken=answer is Renewed.RENEWED)
-        return None if went_on else answer
+        self._revived += answer.found is Found.REVIVED
+        went_on = self._lease.granted(asked=self._progress.asked, unbroken=answer.found is Found.RENEWED)
+        return None if went_on and answer.listed else answer
 
     def _failed_with(self, fault: RedisFault) -> None:
         self._failed += 1

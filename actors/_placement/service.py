@@ -298,7 +298,9 @@ class PlacementService:
         return RenewalTask(**shared) if self._server.virtual else RenewalThread(running=self._running, **shared)
 
     def _renewed(self, answer: Renewed) -> None:
-        self._list_anew |= answer is Renewed.UNLISTED
+        if not answer.listed:
+            self._list_anew = True
+            self._look_now()
         self._standing.heard(answer)
 
     def _resumed(self) -> None:

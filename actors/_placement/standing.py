@@ -11,7 +11,7 @@ from actors._placement.joining import refusal
 from actors._placement.lease import Lease, Terms
 from actors._placement.link import Link
 from actors._placement.membership import Member
-from actors._placement.store import PlacementStore, Renewed
+from actors._placement.store import Found, PlacementStore, Renewed
 from actors.clock import Clock
 from actors.ids import ShardId
 from actors.telemetry.events import LeaseExpired, LeaseRevived
@@ -61,8 +61,8 @@ class Standing:
         self._superseded = False
 
     def heard(self, answer: Renewed) -> None:
-        """Take note of an answer after which trust did not simply go on. Called on the loop."""
-        self._superseded |= answer is Renewed.SUPERSEDED
+        """Take note of an answer after which things do not simply go on. Called on the loop."""
+        self._superseded |= answer.found is Found.SUPERSEDED
         self._changed.set()
 
     async def guard(self, resumed: Callable[[], None]) -> None:

@@ -27,13 +27,20 @@ from actors.ids import ShardId
 BATCH = 64
 
 
-class Renewed(Enum):
+class Found(Enum):
     """What a renewal found."""
 
-    RENEWED = "renewed"  # the lease was there all along
+    RENEWED = "renewed"  # the lease was there all along: nobody can have taken anything
     REVIVED = "revived"  # it was gone; what nobody took is still ours
-    UNLISTED = "unlisted"  # others took us off the list: register again
-    SUPERSEDED = "superseded"  # the name belongs to another incarnation
+    SUPERSEDED = "superseded"  # the name belongs to another incarnation: no lease for us
+
+
+class Renewed(NamedTuple):
+    """The answer to a renewal."""
+
+    found: Found
+    listed: bool = True
+    """False: others took us off the list. Register again."""
 
 
 class Wanted(NamedTuple):
@@ -268,7 +275,7 @@ def renewal(keys: Keys, name: str, incarnation: str, lease: float) -> tuple[str 
 
 def renewal_answer(reply: Any) -> Renewed:
     """Read the reply to :func:`renewal`."""
-    return Renewed(reply[0].decode())
+    return Renewed(Found(reply[0].decode()), listed=len(reply) < 2 or reply[1] == 1)
 
 
 def ms(seconds: float) -> int:

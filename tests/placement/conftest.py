@@ -13,7 +13,7 @@ from actors._redis.connection import Connection, Server, TcpServer
 from actors._redis.embedded import EmbeddedServer, bundled_server
 from actors._redis.keys import Keys
 from actors.settings import Settings
-from actors.testing.clock import VirtualLoop
+from actors.testing.clock import VirtualClock, VirtualLoop
 from actors.testing.fake import FakeServer
 from tests.placement.world import FakeWorld, run_virtual
 
@@ -62,15 +62,18 @@ def store(connection: Connection, keys: Keys) -> PlacementStore:
     return PlacementStore(connection, keys)
 
 
-@pytest.fixture
-def virtually() -> Callable[[Callable[[FakeWorld], Awaitable[None]]], None]:
-    """Run a scenario in virtual time: 64 shards, the default lease."""
+Scenario = Callable[[FakeWorld], Awaitable[None]]
 
-    def run(scenario: Callable[[FakeWorld], Awaitable[None]], settings: Settings | None = None) -> None:
+
+@pytest.fixture
+def virtually() -> Callable[..., None]:
+    """Run a scenario in virtual time: 64 shards and the default lease, where nothing else is said."""
+
+    def run(scenario: Scenario, settings: Settings | None = None, *, own_server_clock: bool = False) -> None:
         async def main() -> None:
             loop = asyncio.get_running_loop()
             assert isinstance(loop, VirtualLoop)
-            world = FakeWorld(loop.clock, settings or Settings(shards=64))
+            world = FakeWorld(loop.clock, settings or Settings(shards=64), VirtualClock(loop) if own_server_clock else None)
             try:
                 await scenario(world)
             finally:

@@ -10,7 +10,7 @@ from actors._placement.membership import Holder, Member
 from actors._placement.ownership import UNOWNED, Grant, Moved, OwnerAlive, Record
 from actors._placement.probe import probe
 from actors._placement.server import Host, judge
-from actors._placement.store import PlacementStore, Position, Renewed, Wanted
+from actors._placement.store import Found, PlacementStore, Position, Renewed, Wanted
 from actors._redis.connection import Connection, TcpServer
 from actors._redis.embedded import EmbeddedServer
 from actors._redis.faults import NoGroup, OutOfMemory, RedisFault
@@ -110,12 +110,13 @@ async def test_a_name_without_a_lease_is_free_for_who_has_looked(store: Placemen
 
 async def test_a_renewal_says_whether_the_lease_was_there(store: PlacementStore, connection: Connection, keys: Keys) -> None:
     await store.register(member("a", A), lease=10)
-    assert await store.renew("a", A, lease=10) is Renewed.RENEWED
+    assert await store.renew("a", A, lease=10) == Renewed(Found.RENEWED)
     await connection.execute("DEL", keys.lease(A))
 
-    assert await store.renew("a", A, lease=10) is Renewed.REVIVED
+    assert await store.renew("a", A, lease=10) == Renewed(Found.REVIVED)
     assert await store.leases([A]) == {A: True}
-    assert await store.renew("nobody", B, lease=10) is Renewed.UNLISTED
+    assert await store.renew("nobody", B, lease=10) == Renewed(Found.REVIVED, listed=False)
+    assert await store.renew("nobody", B, lease=10) == Renewed(Found.RENEWED, listed=False)
     assert await store.leases([B]) == {B: True}
 
 
@@ -124,7 +125,7 @@ async def test_a_superseded_incarnation_gets_no_lease(store: PlacementStore, con
     await connection.execute("DEL", keys.lease(A))
     await store.register(member("a", B), lease=10, holder=Holder(A, 0.0))
 
-    assert await store.renew("a", A, lease=10) is Renewed.SUPERSEDED
+    assert await store.renew("a", A, lease=10) == Renewed(Found.SUPERSEDED)
     assert await store.leases([A, B]) == {A: False, B: True}
 
 
@@ -526,9 +527,9 @@ async def test_a_full_server_can_be_joined_taken_over_and_left(kind: str, server
         with pytest.raises(OutOfMemory):
             await send(connection, keys)
         await store.register(member("b", B), lease=10)
-        assert await store.renew("b", B, lease=10) is Renewed.RENEWED
+        assert await store.renew("b", B, lease=10) == Renewed(Found.RENEWED)
         await connection.execute("DEL", keys.lease(B))
-        assert await store.renew("b", B, lease=10) is Renewed.REVIVED
+        assert await store.renew("b", B, lease=10) == Renewed(Found.REVIVED)
         assert await store.assign(0, b"1 x") is None
         assert await store.record_facts({"a": "1"}) == {"a": "1"}
         await connection.execute("DEL", keys.lease(A))
