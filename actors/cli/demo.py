@@ -204,8 +204,8 @@ class _Scene:
         runner.send(signal.SIGKILL)
         began = time.monotonic()
         self._view.killed(runner.name)
-        self._view.phase("one runner is dead; its lease runs out")
         self._view.say(f"{runner.name} (process {pid}) was killed with SIGKILL; it owned {len(theirs)} shards")
+        self._view.phase("one runner is dead; its lease runs out")
         await asyncio.gather(*(self._answers(shard) for shard in theirs))
         took = time.monotonic() - began
         self._view.say(f"all {len(theirs)} shards run again after {took:.1f} s (lease {self._lease:g} s)")

@@ -46,7 +46,6 @@ class JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the record's line. A value that JSON has no form for is written as its repr."""
         line: dict[str, Any] = {
-            **getattr(record, "event_fields", {}),
             "time": _timestamp(record.created),
             "level": record.levelname.lower(),
             "logger": record.name,
@@ -54,6 +53,8 @@ class JsonFormatter(logging.Formatter):
             **self._constant,
             **_extra(record),
         }
+        for name, value in getattr(record, "event_fields", {}).items():
+            line.setdefault(name, value)
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         if record.stack_info:

@@ -60,7 +60,8 @@ class EventCounts:
             case events.Fenced():
                 _increment(self.fenced, event.operation)
             case events.DeadLettered():
-                _increment(self.dead_letters, (event.actor_type, event.reason))
+                # A label is a word: free text in it would make a time series of every message.
+                _increment(self.dead_letters, (event.actor_type, event.reason if event.reason.isidentifier() else "other"))
             case events.ConnectionLost():
                 _increment(self.connections_lost, event.purpose)
             case events.ShardAcquired():

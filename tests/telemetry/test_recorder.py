@@ -105,6 +105,26 @@ def test_events_are_the_source_of_their_counters() -> None:
     assert counts.blocked_seconds == 4.0
 
 
+def test_free_text_is_no_label() -> None:
+    """Each error message would become a time series of its own, for ever."""
+    recorder = Recorder()
+    for number in range(100):
+        recorder.emit(
+            events.DeadLettered(
+                actor_type="Account",
+                key="a",
+                method="m",
+                message_id="1",
+                reason=f"order {number} is wrong",
+                attempts=5,
+                error="",
+                shard="default.1",
+            )
+        )
+
+    assert recorder.counts.dead_letters == {("Account", "other"): 100}
+
+
 def test_events_may_come_from_any_thread() -> None:
     """The watchdog speaks from its own thread, just when the loop cannot."""
     recorder = Recorder()
