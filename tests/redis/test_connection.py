@@ -386,6 +386,32 @@ async def test_statistics_count_what_this_connection_sent(server: Server) -> Non
     await connection.close()
 
 
+@pytest.mark.server
+async def test_a_stopped_server_is_told_by_time_and_a_dead_one_at_once(own_server: EmbeddedServer) -> None:
+    """A stopped process still accepts connections; it must not be taken for a slow one for ever."""
+    server = TcpServer.from_url(own_server.url)
+    connection = await server.connect("commit", timeout=0.3)
+    own_server.pause()
+    with pytest.raises(faults.TimedOut):
+        await connection.execute("SET", "k", "late")
+    with pytest.raises(faults.Refused, match="did not answer"):
+        await server.connect("commit", timeout=0.1)
+    with pytest.raises(faults.Refused, match="did not answer"):
+        server.connect_sync("lease", timeout=0.1)
+    own_server.resume()
+    connection = await server.connect("commit", timeout=5)
+    assert await connection.execute("GET", "k") == b"late", "what was given up on was applied all the same"
+
+    sync = server.connect_sync("lease", timeout=5)
+    own_server.kill()
+    with pytest.raises(faults.Disconnected):
+        await connection.execute("PING")
+    with pytest.raises(faults.Disconnected):
+        sync.execute("PING")
+    with pytest.raises(faults.Refused, match="Nothing listens"):
+        await server.connect("commit", timeout=5)
+
+
 # ---------------------------------------------------------------------------------------
 # From a thread
 

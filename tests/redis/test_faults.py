@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from actors._redis import faults
+from actors._redis.connection import TcpServer
+from actors._redis.embedded import EmbeddedServer
 from actors._redis.faults import RedisFault, fault_of
 
 TEXTS = [
@@ -110,3 +114,63 @@ def test_what_may_be_sent_again_is_told_apart_from_what_is_unknown() -> None:
     assert not {kind for kind in again if issubclass(kind, faults.Unknown)}
     assert not issubclass(faults.NoGroup, faults.NotApplied)
     assert not issubclass(faults.NoPermission, faults.NotApplied)
+
+
+# ---------------------------------------------------------------------------------------
+# The same from real servers, in the states that produce them
+
+
+@pytest.mark.server
+def test_a_full_server_is_known_by_name_and_still_frees(own_server: EmbeddedServer) -> None:
+    """Also from inside a script; one that frees first runs to its end."""
+    connection = TcpServer.from_url(own_server.url).connect_sync("control", timeout=5)
+    connection.execute("SET", "k", "v")
+    connection.execute("CONFIG", "SET", "maxmemory", 1)
+    for refused in (("SET", "k", "v"), ("EVAL", "return redis.call('SET', KEYS[1], 'v')", 1, "k")):
+        with pytest.raises(faults.OutOfMemory):
+            connection.execute(*refused)
+
+    assert connection.execute("EVAL", "redis.call('DEL', KEYS[1]) return redis.call('SET', KEYS[1], 'v')", 1, "k") == b"OK"
+    connection.close()
+
+
+@pytest.mark.server
+def test_a_server_held_up_by_a_script_is_busy(own_server: EmbeddedServer) -> None:
+    """Whoever is told so has changed nothing; the one whose script was killed is told that."""
+    server = TcpServer.from_url(own_server.url)
+    slow, other = server.connect_sync("slow", timeout=30), server.connect_sync("control", timeout=30)
+    other.execute("CONFIG", "SET", "lua-time-limit", 10)
+    ended: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            slow.execute("EVAL", "while true do end", 0)
+        except RedisFault as fault:
+            ended.append(fault)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    with pytest.raises(faults.Busy):
+        while True:
+            other.execute("PING")
+    assert other.execute("SCRIPT", "KILL") == b"OK"
+    thread.join()
+    assert [type(fault) for fault in ended] == [faults.ScriptFailed]
+
+    slow.close()
+    other.close()
+
+
+@pytest.mark.server
+def test_a_replica_is_known_by_name(own_server: EmbeddedServer) -> None:
+    """A master that was demoted refuses writes, and without its own master answers nothing if told so."""
+    connection = TcpServer.from_url(own_server.url).connect_sync("control", timeout=5)
+    connection.execute("REPLICAOF", "127.0.0.1", 1)
+    for write in (("SET", "k", 1), ("EVAL", "return redis.call('SET', KEYS[1], 1)", 1, "k")):
+        with pytest.raises(faults.ReadOnly):
+            connection.execute(*write)
+
+    connection.execute("CONFIG", "SET", "replica-serve-stale-data", "no")
+    with pytest.raises(faults.MasterDown):
+        connection.execute("GET", "k")
+    connection.close()
