@@ -1,0 +1,181 @@
+"""Accounts that remember every transfer, a load of transfers, and the audit of both."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from actors.actor import Actor
+from actors.client import Client
+from actors.errors import ClusterError
+from actors.message import message
+from tests.integration.system import system
+
+OPENING = 1_000_000
+"""What every account begins with: nobody runs out of money in a test."""
+
+
+class AccountState(msgspec.Struct):
+    """An account, with all that an audit asks."""
+
+    balance: int = OPENING
+    sent: list[int] = []
+    received: list[int] = []
+    last: dict[str, int] = {}
+    """The last number seen of each sender to this account."""
+    next: dict[str, int] = {}
+    """The next number for each account that this one tells."""
+    disorder: list[str] = []
+
+
+@system.actor
+class Account(Actor[AccountState]):
+    """Sends money to others and receives it."""
+
+    @message
+    async def transfer(self, to: str, amount: int, number: int, sender: str, order: int) -> None:
+        """Take the amount off here and have it arrive there: both or neither."""
+        self._in_order(sender, order)
+        self.state.balance -= amount
+        self.state.sent.append(number)
+        following = self.state.next.get(to, 0) + 1
+        self.state.next[to] = following
+        await self.client.get(Account, to).receive.tell(amount, number, self.key, following)
+
+    @message
+    async def receive(self, amount: int, number: int, sender: str, order: int) -> None:
+        """Add the amount of somebody's transfer."""
+        self._in_order(f"account {sender}", order)
+        self.state.balance += amount
+        self.state.received.append(number)
+
+    @message(read_only=True)
+    async def statement(self) -> AccountState:
+        """Return all there is to audit."""
+        return self.state
+
+    def _in_order(self, sender: str, order: int) -> None:
+        last = self.state.last.get(sender, 0)
+        if order <= last:
+            self.state.disorder.append(f"{sender}: {order} after {last}")
+        self.state.last[sender] = max(order, last)
+
+
+@dataclass
+class Audit:
+    """What the accounts say of the transfers that were made."""
+
+    acknowledged: int
+    lost: list[int]
+    doubled: list[int]
+    halves: list[int]
+    disorder: list[str]
+    money: int
+
+    @property
+    def clean(self) -> bool:
+        """Whether all is as it was promised."""
+        return not (self.lost or self.doubled or self.halves or self.disorder or self.money)
+
+
+@dataclass
+class Transfers:
+    """A load of transfers: asks from several concurrent callers of one client."""
+
+    client: Client
+    seed: int
+    accounts: int = 60
+    callers: int = 12
+    pause: float = 0.01
+    timeout: float = 30.0
+    prefix: str = "a"
+    acknowledged: list[int] = field(default_factory=list[int])
+    unknown: list[int] = field(default_factory=list[int])
+    refused: list[int] = field(default_factory=list[int])
+    errors: list[str] = field(default_factory=list[str])
+    slowest: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._random = random.Random(self.seed)
+        self._name = f"client {self._random.getrandbits(32):08x}"
+        self._orders: Counter[str] = Counter()
+        self._number = 0
+        self._stopping = False
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Transfers:
+        self._tasks = [asyncio.create_task(self._call(), name=f"caller {number}") for number in range(self.callers)]
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._stopping = True
+        await asyncio.gather(*self._tasks)
+
+    @property
+    def keys(self) -> Sequence[str]:
+        """The accounts."""
+        return [f"{self.prefix}{index}" for index in range(self.accounts)]
+
+    async def until(self, count: int, *, within: float = 30.0) -> None:
+        """Wait until ``count`` transfers have been acknowledged."""
+        async with asyncio.timeout(within):
+            while len(self.acknowledged) < count:
+                await asyncio.sleep(0.01)
+
+    async def go_on(self, more: int = 200, *, within: float = 30.0) -> None:
+        """Wait until ``more`` transfers have been acknowledged from now on."""
+        await self.until(len(self.acknowledged) + more, within=within)
+
+    async def one(self) -> None:
+        """Make one transfer and note what became of it."""
+        source, target = self._random.sample(self.keys, 2)
+        self._number += 1
+        number = self._number
+        self._orders[source] += 1
+        began = time.monotonic()
+        try:
+            ref = self.client.get(Account, source)
+            await ref.transfer.options(timeout=self.timeout)(target, self._random.randint(1, 100), number, self._name, self._orders[source])
+        except ClusterError as error:
+            self.errors.append(f"{number}: {type(error).__name__}: {error}")
+            (self.refused if error.outcome == "not_delivered" else self.unknown).append(number)
+        else:
+            self.acknowledged.append(number)
+            self.slowest = max(self.slowest, time.monotonic() - began)
+
+    async def _call(self) -> None:
+        while not self._stopping:
+            await self.one()
+            await asyncio.sleep(self.pause)
+
+    async def audit(self, *, within: float = 30.0) -> Audit:
+        """Compare what was acknowledged with what the accounts have seen, once nothing is on its way any more."""
+        deadline = time.monotonic() + within
+        while True:
+            found = await self._audit()
+            # A transfer of unknown outcome may still arrive; nothing else may still change.
+            if found.clean or time.monotonic() > deadline:
+                return found
+            await asyncio.sleep(0.1)
+
+    async def _audit(self) -> Audit:
+        accounts = [self.client.get(Account, key) for key in self.keys]
+        statements = await asyncio.gather(*[account.statement() for account in accounts])
+        sent = Counter(number for statement in statements for number in statement.sent)
+        received = Counter(number for statement in statements for number in statement.received)
+        seen = sent.keys() | received.keys()
+        return Audit(
+            acknowledged=len(self.acknowledged),
+            lost=[number for number in self.acknowledged if not (sent[number] and received[number])],
+            doubled=sorted({number for counts in (sent, received) for number, times in counts.items() if times > 1}),
+            halves=sorted(number for number in seen if bool(sent[number]) != bool(received[number]))
+            + [number for number in self.refused if number in seen],
+            disorder=[text for statement in statements for text in statement.disorder],
+            money=sum(statement.balance - OPENING for statement in statements),
+        )

@@ -1,0 +1,51 @@
+"""A server, a fleet on it and a client of it, for each test; what the runners logged is shown when a test fails."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from actors.client import Client
+from tests.integration.fleet import Fleet
+from tests.integration.system import system
+
+FAILED = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """Note whether the test's own part has failed."""
+    report: pytest.TestReport = yield
+    if report.when == "call":
+        item.stash[FAILED] = report.failed
+    return report
+
+
+@pytest_asyncio.fixture
+async def fleet(redis_url: str, tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Fleet]:
+    """Runner processes on an empty server."""
+    fleet = Fleet(redis_url, tmp_path)
+    yield fleet
+    await fleet.close()
+    if request.node.stash.get(FAILED, True):
+        print(fleet.logs())
+
+
+@pytest_asyncio.fixture
+async def client(fleet: Fleet) -> AsyncIterator[Client]:
+    """A client on the same server."""
+    async with system.connect(fleet.url) as client:
+        yield client
+
+
+@pytest.fixture
+def seed() -> int:
+    """The seed of whatever is random in a test; ``ACTORS_TEST_SEED`` replays one."""
+    chosen = int(os.environ.get("ACTORS_TEST_SEED") or random.SystemRandom().getrandbits(32))
+    print(f"seed {chosen}: replay with ACTORS_TEST_SEED={chosen}")
+    return chosen
