@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 Output = Literal["table", "json"]
 
@@ -66,7 +66,7 @@ def text_of(value: Any) -> str:
         case int():
             return f"{value:,}"
         case list() | tuple():
-            return ", ".join(text_of(item) for item in value) or "-"
+            return ", ".join(text_of(item) for item in cast("Sequence[Any]", value)) or "-"
         case _:
             return str(value)
 
@@ -108,9 +108,10 @@ def plain(value: Any) -> Any:
         case bytes():
             return value.decode(errors="backslashreplace")
         case dict():
-            return {plain(name) if isinstance(name, str | bytes) else str(name): plain(item) for name, item in value.items()}
+            mapping: dict[Any, Any] = value
+            return {plain(name) if isinstance(name, str | bytes) else str(name): plain(item) for name, item in mapping.items()}
         case list() | tuple() | set() | frozenset():
-            return [plain(item) for item in value]
+            return [plain(item) for item in cast("Iterable[Any]", value)]
         case _:
             return str(value)
 

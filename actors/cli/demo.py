@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from actors.cli.store import SystemStore
     from actors.client import Client
     from actors.ids import ShardId
+    from actors.message import Outgoing
 
 TARGET: Final = "actors.cli.demo_bank:system"
 RUNNERS: Final = ("runner-1", "runner-2", "runner-3")
@@ -180,7 +181,7 @@ class _Scene:
 
         numbers = range(self._numbers, self._numbers + count)
         self._numbers += count
-        messages = []
+        messages: list[Outgoing] = []
         for number in numbers:
             sender, receiver = self._random.sample(range(ACCOUNTS), 2)
             account = self._client.get(Account, f"{self._run}-{sender}")

@@ -9,7 +9,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Generator, Mapping, Sequence
 
     from rich.console import Console, RenderableType
     from rich.live import Live
@@ -119,6 +119,7 @@ class LiveView(Numbers):
         super().__init__()
         self._live = live
         self._console = console
+        self._audit: RenderableType | None = None
 
     def phase(self, text: str) -> None:
         super().phase(text)
@@ -138,13 +139,12 @@ class LiveView(Numbers):
         from rich.text import Text
 
         self.phase_now = "done"
-        self._draw()
         table = Table(title="Audit", title_justify="left", show_header=False)
         for name, value in verdict(found, took=took, lease=lease, unknown=unknown):
             table.add_row(name, Text(value, style="bold"))
-        style = "bold green" if found.clean else "bold red"
-        table.add_row("", Text("all there" if found.clean else "FAILED", style=style))
-        self._console.print(table)
+        table.add_row("", Text("all there", style="bold green") if found.clean else Text("FAILED", style="bold red"))
+        self._audit = table
+        self._draw()
 
     def _draw(self) -> None:
         self._live.update(self._picture(), refresh=True)
@@ -169,6 +169,7 @@ class LiveView(Numbers):
             table,
             Text(f"transfers acknowledged {self.transfers:,}   messages waiting {self.depth:,}"),
             Text(f"turns/s {line} {self.rates[-1]:,.0f}"),
+            *([self._audit] if self._audit is not None else []),
         )
 
 
@@ -187,7 +188,7 @@ def verdict(found: Audit, *, took: float, lease: float, unknown: int) -> list[tu
 
 
 @contextlib.contextmanager
-def open_view() -> Iterator[View]:
+def open_view() -> Generator[View]:
     """Open the view that fits standard output."""
     if not sys.stdout.isatty():
         yield PlainView()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, cast
 
 import msgspec
 
@@ -58,6 +58,10 @@ def explain(error: Exception) -> Told | None:
 
 
 def _only(error: Exception) -> Exception:
-    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
-        (error,) = error.exceptions
+    """Return what is in a group of one, however deep; anything else as it is."""
+    while isinstance(error, ExceptionGroup):
+        inside: tuple[Exception, ...] = cast("ExceptionGroup[Exception]", error).exceptions
+        if len(inside) != 1:
+            break
+        (error,) = inside
     return error

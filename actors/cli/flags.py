@@ -6,7 +6,7 @@ import ast
 import functools
 import inspect
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import msgspec
 from cyclopts import Group, Parameter
@@ -53,7 +53,7 @@ def _flag(setting: str, name: str | None = None) -> Parameter:
 
 def _shown(default: Any) -> str:
     if isinstance(default, tuple):
-        return ", ".join(default)
+        return ", ".join(cast("tuple[str, ...]", default))
     return "host name" if default is None else f"{default:g}" if isinstance(default, float) else str(default)
 
 

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
     from actors.cli.process import RunnerProcess
 
+STARTING: Final = 30.0
+"""How long a process may take before its first answer to a probe and count as live, in seconds."""
+
 FORCED: Final = 5.0
 """How long processes that were told twice to end may take before they are killed."""
 
@@ -30,6 +33,8 @@ class Fleet:
     def __init__(self, processes: Sequence[RunnerProcess]) -> None:
         self.processes = tuple(processes)
         self._down: dict[str, Restart] = {}
+        self._heard: dict[str, int] = {}
+        """Which start of each process has answered a probe."""
         self._stopping = asyncio.Event()
         self._gave_up: str | None = None
         self._told_twice = False
@@ -103,7 +108,12 @@ class Fleet:
         async def ask(process: RunnerProcess) -> tuple[Check, ...] | None:
             down = self._down.get(process.name)
             if down is None:
-                return await process.probe(path)
+                seen = await process.probe(path)
+                if seen is not None:
+                    self._heard[process.name] = process.starts
+                elif self._heard.get(process.name) != process.starts and time.monotonic() - process.started_at < STARTING:
+                    return (Check("process", ok=live, detail="is starting"),)
+                return seen
             detail = f"starts again after {down.failures} failures"
             return (Check("process", ok=live and down.failures < HOPELESS_AFTER, detail=detail),)
 

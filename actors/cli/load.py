@@ -45,7 +45,8 @@ def load_system(target: str) -> ActorSystem:
         except AttributeError:
             raise Usage(f"{name} has no attribute {path!r}", _hint(module, name, path)) from None
     if not isinstance(found, ActorSystem):
-        raise Usage(f"{target} is {'a class' if isinstance(found, type) else f'of type {type(found).__qualname__}'}, not an ActorSystem", _hint(module, name))
+        what = "a class" if isinstance(found, type) else f"of type {type(found).__qualname__}"
+        raise Usage(f"{target} is {what}, not an ActorSystem", _hint(module, name))
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+import time
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -34,6 +35,8 @@ class RunnerProcess:
         self._environ = {**environ, "ACTORS_RUNNER_NAME": name}
         self.starts = 0
         """How often it was started."""
+        self.started_at = 0.0
+        """When it was last started, by the monotonic clock."""
         self._process: asyncio.subprocess.Process | None = None
 
     @property
@@ -52,6 +55,7 @@ class RunnerProcess:
             start_new_session=True,
         )
         self.starts += 1
+        self.started_at = time.monotonic()
 
     async def wait(self) -> int:
         """Wait for the process to end and return its exit code."""

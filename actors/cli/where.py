@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple, TypeVar
 
@@ -77,7 +77,7 @@ def operands(words: Sequence[str], *, least: int, most: int | None, usage: str) 
 
 
 @contextlib.asynccontextmanager
-async def connected(found: Place) -> AsyncIterator[tuple[Connection, Keys]]:
+async def connected(found: Place) -> AsyncGenerator[tuple[Connection, Keys]]:
     """Open a connection to the system's Redis, and name its keys."""
     from actors._redis.connection import TcpServer
     from actors._redis.keys import Keys

@@ -12,8 +12,8 @@ from actors.cli.audit import audit
 @dataclass
 class Account:
     balance: int = 100
-    sent: list[int] = field(default_factory=list)
-    received: list[int] = field(default_factory=list)
+    sent: list[int] = field(default_factory=list[int])
+    received: list[int] = field(default_factory=list[int])
 
 
 def test_all_well() -> None:
