@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 
@@ -32,11 +34,14 @@ class SystemClock:
     there a runner that wakes up relies on its first fenced write to find out.
     """
 
-    __slots__ = ()
+    __slots__ = ("boottime",)
 
-    def boottime(self) -> float:
-        """Seconds since boot, suspends included."""
-        return _boottime()
+    boottime: Callable[[], float]
+    """Seconds since boot, suspends included. Asked before every turn, so there is no frame of ours in between."""
+
+    def __init__(self) -> None:
+        clock: int | None = getattr(time, "CLOCK_BOOTTIME", None)
+        self.boottime = functools.partial(time.clock_gettime, clock) if clock is not None else time.monotonic
 
     def time(self) -> float:
         """Seconds since 1970."""
@@ -45,10 +50,3 @@ class SystemClock:
     async def sleep(self, seconds: float) -> None:
         """Sleep on the event loop. A suspend may lengthen it, never shorten it."""
         await asyncio.sleep(seconds)
-
-
-def _boottime() -> float:
-    return time.clock_gettime(_BOOTTIME) if _BOOTTIME is not None else time.monotonic()
-
-
-_BOOTTIME: int | None = getattr(time, "CLOCK_BOOTTIME", None)

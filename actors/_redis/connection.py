@@ -285,7 +285,10 @@ class Target(NamedTuple):
         )
 
     def tls(self) -> ssl.SSLContext | None:
-        """Return the TLS context the URL asks for. Raises OSError where a file of it cannot be read."""
+        """Return the TLS context the URL asks for; raises OSError where a file of it cannot be read.
+
+        Made anew for each connection, so that renewed certificates are picked up.
+        """
         if not self.encrypted:
             return None
         context = ssl.create_default_context(cafile=self.ssl_ca_certs)

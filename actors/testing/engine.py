@@ -36,14 +36,13 @@ from actors._redis.faults import fault_of
 
 
 class Engine:
-    """The data, and the commands on it. Its time is what ``clock`` returns, in seconds since 1970."""
+    """The data, and the commands on it, for one thread at a time. Its time is what ``clock`` returns, in seconds since 1970."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         _stand_in_for_time()
         self.config = dict(_CONFIG)
         self.info = dict(_INFO)
         self._clock = clock
-        self._lock = threading.RLock()  # a connection may be used from a thread
         self._data = Data()
 
     @property
@@ -57,11 +56,10 @@ class Engine:
 
     def run(self, fields: Sequence[bytes], socket: Socket) -> Any:
         """Run one command, its name in capitals, and return its reply or its fault."""
-        with self._lock:
-            own = _OWN_COMMANDS.get(fields[0])
-            if own is not None:
-                return own(self, fields)
-            return _standin.at(self._now, socket.run, fields)
+        own = _OWN_COMMANDS.get(fields[0])
+        if own is not None:
+            return own(self, fields)
+        return _standin.at(self._now, socket.run, fields)
 
     def last_id(self, key: bytes) -> bytes:
         """Return the last id that a stream has given out."""
@@ -73,13 +71,11 @@ class Engine:
 
     def snapshot(self) -> dict[bytes, Any]:
         """Return a copy of all data."""
-        with self._lock:
-            return self._data.keyspace.copied()
+        return self._data.keyspace.copied()
 
     def restore(self, snapshot: dict[bytes, Any]) -> None:
         """Replace all data by ``snapshot``, every key touched."""
-        with self._lock:
-            self._data.keyspace.replace(snapshot)
+        self._data.keyspace.replace(snapshot)
 
     def _now(self) -> float:
         # fakeredis cuts off below the millisecond: an even one must not come out just under it.

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -56,6 +57,7 @@ class FakeServer:
         """Seconds its wall clock is ahead; change it to step the clock."""
         self.running = True
         self._clock = clock
+        self._lock = threading.RLock()  # a sync connection may be used from a thread
         self._engine = Engine(self.time)
         self._own = self._engine.socket()
         self._parked: list[_Parked] = []
@@ -112,8 +114,9 @@ class FakeServer:
 
     def restore(self, snapshot: object) -> None:
         """Go back to ``snapshot``: what a failover to a replica that lagged behind looks like from outside."""
-        self._engine.restore(cast(dict[bytes, Any], snapshot))
-        self._wake()
+        with self._lock:
+            self._engine.restore(cast(dict[bytes, Any], snapshot))
+            self._wake()
 
     def time(self) -> float:
         """The server's wall clock."""
@@ -125,13 +128,19 @@ class FakeServer:
             self._clock = loop.clock if isinstance(loop, VirtualLoop) else SystemClock()
         return self._clock.time() + self.skew
 
+    def blocked(self, owner: str | None = None, purpose: str | None = None) -> int:
+        """Return how many reads block just now, on connections of that owner and purpose (None: any)."""
+        connections = [parked.connection for parked in self._parked]
+        return sum(owner in {None, c.owner} and purpose in {None, c.purpose} for c in connections)
+
     # what connections use
 
     def run(self, fields: list[bytes], socket: Socket) -> Any:
         """Run one command, without blocking, and return its reply or fault."""
-        reply = self._engine.run(fields, socket)
-        if self._engine.touched:
-            self._wake()
+        with self._lock:
+            reply = self._engine.run(fields, socket)
+            if self._engine.touched:
+                self._wake()
         return reply
 
     def socket(self) -> Socket:
@@ -159,7 +168,7 @@ class FakeServer:
             self._touched |= touched
             if not self._retrying:
                 self._retrying = True
-                self._parked[0].connection.loop.call_soon_threadsafe(self._retry)  # a sync connection's thread may have written
+                self._parked[0].connection.loop.call_soon_threadsafe(self._retry)
         touched.clear()
 
     def _retry(self) -> None:

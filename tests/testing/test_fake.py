@@ -61,6 +61,8 @@ async def test_readers_of_one_stream_are_woken_in_their_order() -> None:
     server.execute("XGROUP", "CREATE", "s", "g", "0", "MKSTREAM")
     readers = [await server.connect("read", timeout=10) for _ in range(3)]
     reads = [reader.execute("XREADGROUP", "GROUP", "g", "c", "BLOCK", 5000, "STREAMS", "s", ">") for reader in readers]
+    assert server.blocked() == server.blocked("", "read") == 3
+    assert server.blocked("somebody else") == 0
     await asyncio.sleep(1)
     server.execute("XADD", "s", "1-1", "d", "x")
 
@@ -468,6 +470,20 @@ def test_a_sync_connection_is_cut_off_like_any_other() -> None:
             client.connect_sync("lease", timeout=1)
         on("r1")
         assert client.connect_sync("lease", timeout=1).execute("PING") == b"PONG"
+
+
+@in_virtual_time
+async def test_a_thread_s_write_wakes_a_read() -> None:
+    """A sync connection may be used from any thread."""
+    server = FakeServer()
+    reader = await server.connect("inbox", timeout=10)
+    writer = server.connect_sync("lease", timeout=1)
+    for n in range(1, 51):
+        read = reader.execute("XREAD", "BLOCK", 5000, "STREAMS", "s", f"{n - 1}-0")
+        await asyncio.to_thread(writer.execute, "XADD", "s", f"{n}-0", "d", "x")
+
+        assert await read == [[b"s", [[b"%d-0" % n, [b"d", b"x"]]]]]
+    assert now() < 5
 
 
 def test_chance_replays_from_its_seed() -> None:
