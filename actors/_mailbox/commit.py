@@ -28,40 +28,31 @@ Operation = tuple[str, tuple[str | bytes, ...], tuple[Any, ...]]
 
 
 class Effects:
-    """What one ended turn makes real. Filled by the turn; written once, read by the commit."""
+    """What one ended turn makes real. Filled by the turn; written once, read by the commit.
 
-    __slots__ = (
-        "activation",
-        "answer",
-        "call",
-        "entry",
-        "inbox",
-        "operations",
-        "settled",
-        "state",
-        "state_key",
-        "state_ttl_ms",
-        "tells",
-    )
+    What a turn does not set stands on the class: most turns set few of these, and one is
+    made for each message.
+    """
+
+    state_key: str | None = None
+    state: bytes | Cleared | None = None
+    """The state left behind; ``None``: unchanged."""
+    state_ttl_ms: int = 0
+    inbox: str | None = None
+    """Key of the inbox of whoever waits for ``answer``."""
+    call: int = 0
+    answer: bytes = b""
+    tells: list[tuple[str, bytes]] | None = None
+    """Shard label and envelope of each message that leaves."""
+    operations: list[Operation] | None = None
+    settled: Callable[[], None] | None = None
+    """Called once when they are acknowledged."""
 
     def __init__(self, entry: bytes | None, activation: Any = None) -> None:
         self.entry = entry
         """The mailbox entry this turn handled; ``None`` where an operation removes it."""
         self.activation = activation
         """Whose effects these are; not looked at here."""
-        self.settled: Callable[[], None] | None = None
-        """Called once when they are acknowledged."""
-        self.state_key: str | None = None
-        self.state: bytes | Cleared | None = None
-        """The state left behind; ``None``: unchanged."""
-        self.state_ttl_ms = 0
-        self.inbox: str | None = None
-        """Key of the inbox of whoever waits for ``answer``."""
-        self.call = 0
-        self.answer: bytes = b""
-        self.tells: list[tuple[str, bytes]] | None = None
-        """Shard label and envelope of each message that leaves."""
-        self.operations: list[Operation] | None = None
 
 
 class Ledger:

@@ -109,22 +109,18 @@ def next_step(progress: Progress, *, now: float, ticked: float, terms: Terms) ->
 class Lease:
     """The trust that one incarnation has, as its host and committer ask for it."""
 
-    __slots__ = ("_boottime", "_offered", "_terms", "_until")
+    __slots__ = ("_boottime", "_offered", "_terms", "until")
 
     def __init__(self, boottime: Callable[[], float], terms: Terms) -> None:
         self._boottime = boottime
         self._terms = terms
-        self._until = _NEVER
+        self.until = _NEVER
+        """When trust ends, by the boot clock, unless it is renewed. In the past where it has ended."""
         self._offered = _NEVER
 
     def trusted(self) -> bool:
         """Whether nobody else can have our shards yet. Asked before every turn, send and commit."""
-        return self._boottime() < self._until
-
-    @property
-    def until(self) -> float:
-        """When trust ends, by the boot clock, unless it is renewed. In the past where it has ended."""
-        return self._until
+        return self._boottime() < self.until
 
     @property
     def offered(self) -> bool:
@@ -134,7 +130,7 @@ class Lease:
     @property
     def remaining(self) -> float:
         """Seconds of trust left, 0 where there is none."""
-        return max(self._until - self._boottime(), 0.0)
+        return max(self.until - self._boottime(), 0.0)
 
     def granted(self, *, asked: float, unbroken: bool) -> bool:
         """Take in the answer to a renewal that was sent at ``asked``; return whether trust goes on.
@@ -142,22 +138,22 @@ class Lease:
         ``unbroken``: the key was there all along. Called from the renewal's thread.
         """
         until = asked + self._terms.ttl - self._terms.margin
-        if unbroken and self._boottime() < self._until:
-            self._until = max(self._until, until)
+        if unbroken and self._boottime() < self.until:
+            self.until = max(self.until, until)
             return True
-        self._until = _NEVER
+        self.until = _NEVER
         self._offered = until
         return False
 
     def resume(self) -> bool:
         """Trust the answer that came last, everything of the time before having been dropped or checked."""
-        self._until = max(self._until, self._offered)
+        self.until = max(self.until, self._offered)
         self._offered = _NEVER
         return self.trusted()
 
     def end(self) -> None:
         """Trust nothing any more."""
-        self._until = self._offered = _NEVER
+        self.until = self._offered = _NEVER
 
 
 _NEVER = float("-inf")

@@ -54,6 +54,8 @@ DERIVED = "q:"
 DERIVED_LIFE = 86_400.0
 """Seconds the outcome of an ask made in a turn is kept, unless its parent's commit drops it."""
 
+NO_SUSPECTS = (0, 0)
+
 _CANCEL_AGAIN = 5.0
 
 
@@ -69,6 +71,9 @@ class Engine:
         self._boottime = world.clock.boottime
         self._loop = asyncio.get_running_loop()
         self._stepper = world.stepper
+        self._step = world.stepper.step
+        self._lease = world.lease
+        self._tracing = world.telemetry.tracer.active
         self._meters: dict[MethodSpec, MethodMeter] = {}
         self._due: list[tuple[float, int, Activation, Message]] = []
         self._due_count = 0
@@ -115,11 +120,13 @@ class Engine:
         """Put what a read brought of one shard to its actors. Entries seen before are passed over."""
         seen = shard.seen
         first = entry_order(entries[0][0])
+        again = first <= seen
+        shard.suspicious = shard.suspicious and first <= shard.suspects_upto
+        receive = self._receive
         for entry, fields in entries:
-            if first <= seen:
-                if entry_order(entry) <= seen:
-                    continue
-            self._receive(shard, entry, fields[1] if len(fields) == 2 and fields[0] == b"d" else None)  # noqa: PLR2004 - one field
+            if again and entry_order(entry) <= seen:
+                continue
+            receive(shard, entry, fields[1] if len(fields) == 2 and fields[0] == b"d" else None)  # noqa: PLR2004 - one field
             if not shard.alive:
                 return
         last = entry_order(entries[-1][0])
@@ -170,21 +177,24 @@ class Engine:
 
     def arrive(self, activation: Activation, message: Message) -> None:
         """Put a message read from the stream to its actor."""
+        shard = activation.shard
         if (
             activation.phase is Phase.READY
             and not activation.queue
             and not activation.running
-            and not activation.held
+            and not activation.inside
+            and not activation.more
             and not activation.threads
             and not activation.wants_close
+            and not shard.draining
+            and not shard.suspicious
+            and not shard.refused
+            and self._boottime() < self._lease.until
         ):
-            shard = activation.shard
-            if not shard.draining and entry_order(message.entry) > shard.suspects_upto and not shard.refused:
-                if self._world.lease.trusted():
-                    self._start(activation, message)
-                    if activation.queue:
-                        self._pump(activation)
-                    return
+            self._start(activation, message)
+            if activation.queue:
+                self._pump(activation)
+            return
         moving = activation.enqueue(message)
         self.waiting += 1
         if moving:
@@ -258,7 +268,7 @@ class Engine:
                 queue.popleft()
                 self._was_refused(activation, message)
                 continue
-            if entry_order(message.entry) <= shard.suspects_upto and not self._world.suspects.cleared(activation, message):
+            if shard.suspects_upto != NO_SUSPECTS and entry_order(message.entry) <= shard.suspects_upto and not self._world.suspects.cleared(activation, message):
                 return
             queue.popleft()
             self.waiting -= 1
@@ -329,7 +339,7 @@ class Engine:
         if not method.read_only:
             activation.writers += 1
         self.running += 1
-        if self._telemetry.tracer.active:
+        if self._tracing:
             self._trace(turn)
         current.set(turn)
         try:
@@ -344,7 +354,7 @@ class Engine:
         context = copy_context()
         if turn.span is not None:
             context.run(turn.span.attach)
-        task = self._stepper.step(work, context, self._ended, turn)
+        task = self._step(work, context, self._ended, turn)
         self.current_turn = None
         if task is not None:
             turn.task = task
@@ -491,7 +501,7 @@ class Engine:
         activation = turn.activation
         codec = activation.spec.state
         assert codec is not None
-        data = codec.encode(activation.actor_state, activation.leftover)
+        data = codec.encode(activation.actor.state, activation.leftover)  # type: ignore[union-attr] # it has just run
         if activation.cleared:
             activation.cleared = False
             fresh = codec.encode(codec.fresh())
@@ -770,7 +780,7 @@ class Engine:
         if activation.inside and message is not None and activation.handled(message.entry):
             turn.entry = None
             self._world.backlogs.done(activation, turn, message.entry)
-        if shard.suspects_upto != (0, 0) and message is not None:
+        if shard.suspects_upto != NO_SUSPECTS and message is not None:
             self._clear_mark(shard, message, turn)
         if turn.asked and turn.cut is None:
             operate(turn, "E", (self._keys.record(DERIVED + turn.message_id),))
@@ -778,7 +788,7 @@ class Engine:
         self._world.committer.add(shard, turn)
 
     def _clear_mark(self, shard: OwnedShard, message: Message, effects: Effects) -> None:
-        if shard.suspects_upto != (0, 0) and entry_order(message.entry) <= shard.suspects_upto:
+        if shard.suspects_upto != NO_SUSPECTS and entry_order(message.entry) <= shard.suspects_upto:
             operate(effects, "M", (self._keys.marks(shard.label),), message.entry)
 
     def answer(self, effects: Effects, message: Message, body: bytes, *, final: bool) -> None:

@@ -27,6 +27,7 @@ class OwnedShard(Ledger):
         "refused",
         "seen",
         "suspects_upto",
+        "suspicious",
         "waiting_asks",
         "world",
     )
@@ -45,6 +46,8 @@ class OwnedShard(Ledger):
         """The last entry read from the stream in this epoch."""
         self.suspects_upto = suspects_upto
         """Entries up to here stood in the stream when an owner died; (0, 0): none."""
+        self.suspicious = suspects_upto != (0, 0)
+        """Whether the stream may still bring suspects."""
         self.marks: dict[bytes, int] = {}
         """Suspects that were started before, by how many epochs that ended with a death."""
         self.refused: dict[bytes, str] = {}

@@ -34,50 +34,34 @@ class Cut(Enum):
 class Turn(Effects):
     """A turn from its start to the acknowledgement of its commit."""
 
-    __slots__ = (
-        "asked",
-        "attempt",
-        "_client",
-        "_context",
-        "cut",
-        "deadline",
-        "ended",
-        "ended_at",
-        "message",
-        "output",
-        "outputs",
-        "reentrant",
-        "span",
-        "started_at",
-        "task",
-        "timer",
-        "waiting_on",
-    )
+    deadline: float = 0.0
+    """Boottime; 0: none."""
+    ended: bool = False
+    cut: Cut | None = None
+    task: asyncio.Task[None] | None = None
+    timer: asyncio.TimerHandle | None = None
+    asked: Counter[bytes] | None = None
+    """Asks made so far, equal ones counted."""
+    waiting_on: Counter[tuple[str, str]] | None = None
+    """Actors this turn waits for."""
+    output: int = 0
+    """Bytes of messages sent so far."""
+    outputs: int = 0
+    reentrant: bool = False
+    """It runs inside another turn, or beside all: it sees a state that is not its own, and sends nothing."""
+    span: ProcessSpan | None = None
+    started_at: float = 0.0
+    """Boottime; 0: not measured."""
+    ended_at: float = 0.0
+    _client: TurnClient | None = None
+    _context: Context | None = None
 
     def __init__(self, activation: Activation, message: Message | None) -> None:
-        Effects.__init__(self, None if message is None else message.entry, activation)
+        self.activation: Activation = activation
         self.message = message
         """``None`` for a hook's run."""
+        self.entry = None if message is None else message.entry
         self.attempt = activation.attempt + 1
-        self.deadline = 0.0
-        """Boottime; 0: none."""
-        self.ended = False
-        self.cut: Cut | None = None
-        self.task: asyncio.Task[None] | None = None
-        self.timer: asyncio.TimerHandle | None = None
-        self._client: TurnClient | None = None
-        self._context: Context | None = None
-        self.asked: Counter[bytes] | None = None
-        """Asks made so far, equal ones counted."""
-        self.waiting_on: Counter[tuple[str, str]] | None = None
-        """Actors this turn waits for."""
-        self.output = 0
-        """Bytes of messages sent so far."""
-        self.outputs = 0
-        self.reentrant = False
-        self.span: ProcessSpan | None = None
-        self.started_at = 0.0
-        self.ended_at = 0.0
 
     @property
     def client(self) -> TurnClient:

@@ -44,6 +44,11 @@ if TYPE_CHECKING:
 class Trust(Protocol):
     """Whether this runner may act as an owner."""
 
+    @property
+    def until(self) -> float:
+        """Boottime at which trust ends, unless it is renewed."""
+        ...
+
     def trusted(self) -> bool:
         """Nobody else can have its shards yet."""
         ...
