@@ -19,7 +19,7 @@ from xxhash import xxh3_64_intdigest, xxh3_128_digest
 from actors._mailbox.calls import Call, Calls, budget_ms, failure, refusal
 from actors._mailbox.inbox import BLOCK, Inbox
 from actors._mailbox.outcomes import Code, Outcome
-from actors._mailbox.sender import Item, Sender, Special, Stale
+from actors._mailbox.sender import Item, Result, Sender, Special
 from actors._redis.channel import Channel
 from actors._redis.connection import Server
 from actors._redis.faults import RedisFault
@@ -37,7 +37,7 @@ from actors.errors import (
     RunnerUnavailable,
 )
 from actors.ids import ActorAddress, IdSource, check_key, new_incarnation
-from actors.message import A, Kind, Outgoing, Receipt, current
+from actors.message import NO_OPTIONS, A, Kind, Outgoing, Receipt, current
 from actors.settings import Settings
 from actors.telemetry.hooks import NO_SPAN, SendSpan, Telemetry
 from actors.telemetry.meters import SendMeter
@@ -57,6 +57,9 @@ STREAM_WINDOW = 64
 """Items of a streaming reply that may be on their way unconsumed."""
 
 _FACTS_EVERY = 0.25
+
+_REMEMBERED = 50_000
+"""Actors whose shard a client remembers: finding it costs three times as much as looking it up."""
 
 
 class Client:
@@ -111,6 +114,7 @@ class Shards:
     def __init__(self, specs: Mapping[str, ActorSpec], counts: Mapping[str, int] | None = None) -> None:
         self._specs = specs
         self._labels: dict[str, list[str]] = {}
+        self._found: dict[tuple[str, str], str] = {}
         self.count = 0
         if counts is not None:
             self.learn(counts)
@@ -119,6 +123,7 @@ class Shards:
         """Take in how many shards each group has."""
         for group, count in counts.items():
             self._labels[group] = [f"{group}.{index}" for index in range(count)]
+        self._found.clear()
         self.count = max((len(labels) for labels in self._labels.values()), default=0)
 
     @property
@@ -128,6 +133,14 @@ class Shards:
 
     def label(self, actor_type: str, key: str) -> str:
         """Return the label of an actor's shard."""
+        label = self._found.get((actor_type, key))
+        if label is None:
+            if len(self._found) >= _REMEMBERED:
+                self._found.clear()
+            label = self._found[actor_type, key] = self._find(actor_type, key)
+        return label
+
+    def _find(self, actor_type: str, key: str) -> str:
         spec = self._specs.get(actor_type)
         labels = self._labels.get(spec.shard_group if spec is not None else "default")
         if labels is None:
@@ -155,6 +168,7 @@ class ConnectedClient(Client):
     ) -> None:
         self.shards = shards or Shards(specs)
         self.telemetry = telemetry
+        self._tracing = telemetry.tracer.active
         self._server = server
         self._keys = keys
         self._settings = settings
@@ -267,13 +281,12 @@ class ConnectedClient(Client):
         return body
 
     def _begin(self, call: Outgoing) -> tuple[Call, SendSpan]:
-        self._check(call)
+        self._check()
         address, options = call.address, call.options
         timeout = options.timeout or call.spec.timeout or self._settings.ask_timeout
         message_id = self.ids.next()
-        span = self._span(call, message_id, ask=True)
+        headers, span = self._traced(call, message_id)
         record = Record(record_of(call), "") if options.idempotency_key is not None else None
-        headers = self._headers(call, span)
         calls = self.calls
         under_way = Call(
             calls,
@@ -341,18 +354,17 @@ class ConnectedClient(Client):
         if not self.shards.known:
             await self._until_known(outgoing[0], timeout)
         group = _Group(self.loop, len(outgoing))
+        put = self.sender.put
         for index, call in enumerate(outgoing):
             try:
                 item = self._item(call, group, index)
             except ClusterError as error:
-                group.results[index] = error
-                group.left -= 1
+                group.note(index, error)
                 continue
             group.items.append(item)
-            if not self.sender.put(item):
-                group.settle(
+            if not put(item):
+                group.note(
                     index,
-                    call,
                     MailboxFull(
                         scope="memory",
                         limit=self.sender.queued,
@@ -367,48 +379,43 @@ class ConnectedClient(Client):
                 await group.done
             finally:
                 timer.cancel()
-        return group.finish(outgoing)
+        return group.finish()
 
-    def _item(self, call: Outgoing, group: _Group, index: int) -> Item:
-        self._check(call)
+    def _item(self, call: Outgoing, group: _Group, index: int) -> _Told:
+        if self._closed or not self._opened:
+            self._check()
         address, options = call.address, call.options
         if call.spec.kind is Kind.STREAM:
             raise TypeError(f"{address.type}.{call.method} is a streaming reply and cannot be told: iterate over it")
         message_id = self.ids.next()
-        group.ids.append(message_id)
-        span = self._span(call, message_id, ask=False)
-        headers = self._headers(call, span)
-        record = Record(record_of(call), "") if options.idempotency_key is not None else None
+        extra: Extra | None = None
+        special: Special | None = None
+        headers = self._headers(call)
+        if self._tracing:
+            span = self.telemetry.tracer.send(address.type, address.key, call.method, message_id, ask=False)
+            headers = {**(headers or {}), **span.headers}
+            group.spans.append(span)
+        if options is not NO_OPTIONS:
+            record = Record(record_of(call), "") if options.idempotency_key is not None else None
+            if record is not None or options.after is not None or options.at is not None:
+                special = Special(
+                    record=record.suffix if record is not None else None,
+                    digest=digest_of(call) if record is not None else b"",
+                    message_id=message_id,
+                    due=due_of(call),
+                )
+            if headers is not None or record is not None:
+                extra = Extra(headers=headers, record=record)
+        elif headers is not None:
+            extra = Extra(headers=headers)
         payload = self._encode(
             call,
             Envelope(
-                1,
-                address.type,
-                address.key,
-                call.method,
-                msgspec.Raw(call.payload),
-                message_id,
-                None,
-                0,
-                Extra(headers=headers, record=record) if headers is not None or record is not None else None,
+                1, address.type, address.key, call.method, msgspec.Raw(call.payload), message_id, None, 0, extra
             ),
         )
-        special = None
-        if record is not None or options.after is not None or options.at is not None:
-            special = Special(
-                record=record.suffix if record is not None else None,
-                digest=digest_of(call) if record is not None else b"",
-                message_id=message_id,
-                due=due_of(call),
-            )
-        meter = self._meter(call)
-        meter.sent += 1
-
-        def settle(outcome: Outcome | Stale | RedisFault | None) -> None:
-            span.end()
-            group.outcome(index, call, outcome)
-
-        return Item(self.shards.label(address.type, address.key), payload, settle, special)
+        self._meter(call).sent += 1
+        return _Told(self.shards.label(address.type, address.key), payload, special, group, index, call, message_id)
 
     async def stream(self, call: Outgoing, /) -> AsyncGenerator[bytes, None]:
         """See :meth:`Client.stream`."""
@@ -420,8 +427,7 @@ class ConnectedClient(Client):
         address = call.address
         message_id = self.ids.next()
         label = self.shards.label(address.type, address.key)
-        span = self._span(call, message_id, ask=True)
-        headers = self._headers(call, span)
+        headers, span = self._traced(call, message_id)
         payload = self._encode(
             call,
             Envelope(
@@ -437,7 +443,7 @@ class ConnectedClient(Client):
             ),
         )
         self.inbox.waiting[number] = items.put
-        self.sender.put(Item(label, payload, lambda outcome: items.sent(call, label, outcome)))
+        self.sender.put(_Requested(label, payload, items, call))
         consumed = 0
         ended = False
         try:
@@ -468,11 +474,11 @@ class ConnectedClient(Client):
             extra=Extra(kind=kind),
         )
         special = Special(cancel=True) if kind is EnvelopeKind.CANCEL else None
-        self.sender.put(Item(label, encode(envelope), _ignore, special))
+        self.sender.put(Item(label, encode(envelope), special))
 
     # inside
 
-    def _check(self, call: Outgoing) -> None:
+    def _check(self) -> None:
         if not self._opened:
             raise RuntimeError("this client is not open: use it as `async with system.connect() as client`")
         if self._closed:
@@ -495,10 +501,8 @@ class ConnectedClient(Client):
             )
         return payload
 
-    def _headers(self, call: Outgoing, span: SendSpan) -> dict[str, str] | None:
+    def _headers(self, call: Outgoing) -> dict[str, str] | None:
         headers = call.options.headers
-        if span.headers:
-            return {**(headers or {}), **span.headers}
         turn = current.get()
         if turn is not None:  # a client of its own, used inside a handler: the handler's headers travel on
             inherited = turn.context.headers
@@ -506,11 +510,12 @@ class ConnectedClient(Client):
                 return {**inherited, **(headers or {})}
         return dict(headers) if headers else None
 
-    def _span(self, call: Outgoing, message_id: str, *, ask: bool) -> SendSpan:
-        tracer = self.telemetry.tracer
-        if not tracer.active:
-            return NO_SPAN
-        return tracer.send(call.address.type, call.address.key, call.method, message_id, ask=ask)
+    def _traced(self, call: Outgoing, message_id: str) -> tuple[dict[str, str] | None, SendSpan]:
+        headers = self._headers(call)
+        if not self._tracing:
+            return headers, NO_SPAN
+        span = self.telemetry.tracer.send(call.address.type, call.address.key, call.method, message_id, ask=True)
+        return {**(headers or {}), **span.headers}, span
 
     def _meter(self, call: Outgoing) -> SendMeter:
         meter = self._meters.get(call.spec)
@@ -539,7 +544,7 @@ class ConnectedClient(Client):
 
     async def _until_known(self, call: Outgoing, timeout: float) -> None:
         """Wait for the first runner, which decides how many shards there are."""
-        self._check(call)
+        self._check()
         if self._learning is None or self._learning.done():
             self._learning = self.loop.create_task(self._learn(), name="client facts")
         try:
@@ -558,59 +563,107 @@ class ConnectedClient(Client):
 class _Group:
     """Messages sent together, until the last of them has its outcome."""
 
-    __slots__ = ("done", "ids", "items", "left", "results")
+    __slots__ = ("done", "items", "left", "results", "spans")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, count: int) -> None:
         self.done: asyncio.Future[None] = loop.create_future()
         self.left = count
         self.results: list[Receipt | ClusterError | None] = [None] * count
-        self.ids: list[str] = []
-        self.items: list[Item] = []
+        self.items: list[_Told] = []
+        self.spans: list[SendSpan] = []
 
-    def outcome(self, index: int, call: Outgoing, outcome: Outcome | Stale | RedisFault | None) -> None:
-        """Take in what the sender says of one message."""
-        if outcome is None:
-            self.left -= 1
-            if not self.left and not self.done.done():
-                self.done.set_result(None)
-            return
-        address = call.address
-        if not isinstance(outcome, Outcome):
-            self.settle(index, call, failure(outcome, address.type, address.key, call.method))
-        elif outcome.code is Code.DONE:
-            self.settle(index, call, Receipt(outcome.done[0], duplicate=True))
-        elif outcome.code is Code.JOINED:
-            self.settle(index, call, Receipt(outcome.detail.decode(), duplicate=True))
-        else:
-            self.settle(index, call, refusal(outcome, address.type, address.key, call.method, "", call.options.idempotency_key or ""))
-
-    def settle(self, index: int, call: Outgoing, result: Receipt | ClusterError) -> None:
+    def note(self, index: int, result: Receipt | ClusterError) -> None:
         """Note one result that is not a plain receipt."""
         self.results[index] = result
+        self.one_less()
+
+    def one_less(self) -> None:
+        """One more has its outcome."""
         self.left -= 1
-        if not self.left and not self.done.done():
-            self.done.set_result(None)
+        if not self.left:
+            if not self.done.done():
+                self.done.set_result(None)
+            for span in self.spans:
+                span.end()
 
     def expire(self, timeout: float, channel: Channel) -> None:
         """Nobody waits longer: what has no outcome yet is unknown, what has not left is taken back."""
         fault = channel.last_fault
         problem = str(fault) if fault is not None and not channel.up else "it has not answered"
         for item in self.items:
-            item.settle = None
+            item.withdrawn = True
         if not self.done.done():
             self.done.set_exception(PersistenceFailed(problem=problem, waited=timeout))
 
-    def finish(self, outgoing: tuple[Outgoing, ...]) -> list[Receipt | ClusterError]:
+    def finish(self) -> list[Receipt | ClusterError]:
         """Return the results in order."""
-        ids = iter(self.ids)
-        results: list[Receipt | ClusterError] = []
-        for result in self.results:
-            if isinstance(result, ClusterError) and result.outcome == "not_delivered" and isinstance(result, PayloadTooLarge):
-                results.append(result)
-                continue
-            message_id = next(ids)
-            results.append(Receipt(message_id, duplicate=False) if result is None else result)
-        return results
+        results = self.results
+        for item in self.items:
+            if results[item.index] is None:
+                results[item.index] = Receipt(item.message_id, duplicate=False)
+        return [result for result in results if result is not None]
+
+
+class _Told(Item):
+    """One message of a group."""
+
+    __slots__ = ("call", "group", "index", "message_id")
+
+    def __init__(
+        self,
+        label: str,
+        payload: bytes,
+        special: Special | None,
+        group: _Group,
+        index: int,
+        call: Outgoing,
+        message_id: str,
+    ) -> None:
+        self.label = label
+        self.payload = payload
+        self.special = special
+        self.withdrawn = False
+        self.group = group
+        self.index = index
+        self.call = call
+        self.message_id = message_id
+
+    def settle(self, outcome: Result) -> None:
+        """See :meth:`Item.settle`."""
+        group = self.group
+        if outcome is None:
+            group.left -= 1
+            if not group.left:
+                group.left = 1
+                group.one_less()
+            return
+        call = self.call
+        address = call.address
+        if not isinstance(outcome, Outcome):
+            group.note(self.index, failure(outcome, address.type, address.key, call.method))
+        elif outcome.code is Code.DONE:
+            group.note(self.index, Receipt(outcome.done[0], duplicate=True))
+        elif outcome.code is Code.JOINED:
+            group.note(self.index, Receipt(outcome.detail.decode(), duplicate=True))
+        else:
+            idempotency_key = call.options.idempotency_key or ""
+            error = refusal(outcome, address.type, address.key, call.method, self.label, idempotency_key)
+            group.note(self.index, error)
+
+
+class _Requested(Item):
+    """The request of a streaming reply."""
+
+    __slots__ = ("_call", "_items")
+
+    def __init__(self, label: str, payload: bytes, items: _Items, call: Outgoing) -> None:
+        super().__init__(label, payload)
+        self._items = items
+        self._call = call
+
+    def settle(self, outcome: Result) -> None:
+        """See :meth:`Item.settle`."""
+        self._items.sent(self._call, self.label, outcome)
 
 
 class _Items:
@@ -633,7 +686,7 @@ class _Items:
         self._bodies.append(body)
         self._notify()
 
-    def sent(self, call: Outgoing, label: str, outcome: Outcome | Stale | RedisFault | None) -> None:
+    def sent(self, call: Outgoing, label: str, outcome: Result) -> None:
         """What became of the request."""
         if outcome is None:
             return
@@ -697,7 +750,3 @@ def due_of(call: Outgoing) -> str | None:
 def is_item(body: bytes) -> bool:
     """Whether a body of a streaming reply is an item, and not its end or an error."""
     return body[:2] == b"\x92\x04"
-
-
-def _ignore(_: object) -> None:
-    """A control message is best effort: deadlines stand behind it."""

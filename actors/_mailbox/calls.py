@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from actors._mailbox.outcomes import Code, Outcome
-from actors._mailbox.sender import STALE, Item, Sender, Special, Stale
+from actors._mailbox.sender import STALE, Item, Result, Sender, Special, Stale
 from actors._redis.faults import OutOfMemory, RedisFault
 from actors.errors import (
     AskTimeout,
@@ -44,8 +44,8 @@ def budget_ms(timeout: float) -> int:
     return max(1, int((timeout - min(0.02, timeout * 0.1)) * 1000))
 
 
-class Call:
-    """One call under way."""
+class Call(Item):
+    """One call under way, from its message's send to its outcome."""
 
     __slots__ = (
         "_calls",
@@ -53,9 +53,7 @@ class Call:
         "actor_type",
         "begun",
         "future",
-        "item",
         "key",
-        "label",
         "message_id",
         "method",
         "notice",
@@ -68,16 +66,15 @@ class Call:
     def __init__(
         self, calls: Calls, number: int, label: str, actor_type: str, key: str, method: str, message_id: str, timeout: float
     ) -> None:
+        Item.__init__(self, label, b"")
         self._calls = calls
         self.number = number
-        self.label = label
         self.actor_type = actor_type
         self.key = key
         self.method = method
         self.message_id = message_id
         self.timeout = timeout
         self.future: asyncio.Future[bytes] = calls.loop.create_future()
-        self.item: Item | None = None
         self.acknowledged = False
         self.notice: ClusterError | None = None
         self.record: Record | None = None
@@ -103,7 +100,7 @@ class Call:
         if not self.future.done():
             self.future.set_exception(error)
 
-    def settle(self, outcome: Outcome | Stale | RedisFault | None) -> None:
+    def settle(self, outcome: Result) -> None:
         """What became of the send."""
         if outcome is None:
             self.acknowledged = True
@@ -126,8 +123,7 @@ class Call:
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
-        if self.item is not None:
-            self.item.settle = None
+        self.withdrawn = True
 
 
 class Calls:
@@ -155,9 +151,10 @@ class Calls:
     def begin(self, call: Call, payload: bytes, special: Special | None, *, deadline: float | None = None) -> None:
         """Send a call's message and wait for its answer from now on."""
         self.inbox.waiting[call.number] = call
-        item = call.item = Item(call.label, payload, call.settle, special)
+        call.payload = payload
+        call.special = special
         call.timer = self.loop.call_later(call.timeout if deadline is None else deadline, self._expired, call)
-        if not self._sender.put(item):
+        if not self._sender.put(call):
             call.fail(
                 MailboxFull(
                     scope="memory",
@@ -191,7 +188,7 @@ class Calls:
             prefix=record.prefix if record is not None else "",
             waiter=f"{self.inbox.client} {call.number}",
         )
-        self._sender.put(Item(call.label, encode(envelope), _ignore, special))
+        self._sender.put(Item(call.label, encode(envelope), special))
 
     def fail_all(self, error: BaseException) -> None:
         """End every call with ``error``."""
@@ -293,10 +290,6 @@ def failure(outcome: Stale | RedisFault, actor_type: str, key: str, method: str)
         else str(outcome)
     )
     return PersistenceFailed(problem=problem, actor_type=actor_type, key=key, method=method)
-
-
-def _ignore(_: object) -> None:
-    """A cancellation is best effort: the deadline stands behind it."""
 
 
 _NO_ARGUMENTS = msgspec.Raw(b"\x80")

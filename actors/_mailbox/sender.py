@@ -26,7 +26,7 @@ from typing import Any
 
 import msgspec
 
-from actors._mailbox.outcomes import Code, Outcome, parse
+from actors._mailbox.outcomes import Outcome, parse
 from actors._redis import scripts
 from actors._redis.channel import Channel
 from actors._redis.faults import NotApplied, OutOfMemory, RedisFault, Refused, Unknown
@@ -43,15 +43,15 @@ QUEUE_LIMIT = 100_000
 
 _STALE = -1
 
-Settle = Callable[["Outcome | Stale | RedisFault | None"], None]
-"""Called once with what became of a message. ``None``: appended, as it was."""
-
 
 class Stale:
     """The sender's record did not fit: whether the message was applied is not known."""
 
 
 STALE = Stale()
+
+Result = Outcome | Stale | RedisFault | None
+"""What became of a message. ``None``: appended, as it was."""
 
 
 class Fence(msgspec.Struct, frozen=True):
@@ -76,15 +76,19 @@ class Special(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Item:
-    """One message on its way. ``settle`` is taken off when nobody waits for it any more."""
+    """One message on its way. Whoever waits for its outcome derives from it."""
 
-    __slots__ = ("label", "payload", "settle", "special")
+    __slots__ = ("label", "payload", "special", "withdrawn")
 
-    def __init__(self, label: str, payload: bytes, settle: Settle, special: Special | None = None) -> None:
+    def __init__(self, label: str, payload: bytes, special: Special | None = None) -> None:
         self.label = label
         self.payload = payload
-        self.settle: Settle | None = settle
         self.special = special
+        self.withdrawn = False
+        """Nobody waits for it any more: it is not sent, if it has not been."""
+
+    def settle(self, outcome: Result) -> None:
+        """Take in what became of the message, once. Here, nobody waits for it."""
 
 
 class SenderStatistics(msgspec.Struct, frozen=True):
@@ -153,8 +157,7 @@ class Sender:
     def put(self, item: Item) -> bool:
         """Queue ``item``; false when too many wait already, and then it is not sent."""
         if self._closed is not None:
-            if item.settle is not None:
-                self._loop.call_soon(item.settle, self._closed)
+            self._loop.call_soon(item.settle, self._closed)
             return True
         if len(self._queue) >= QUEUE_LIMIT:
             return False
@@ -188,10 +191,10 @@ class Sender:
         self._closed = Refused("the client is closed")
         queue, self._queue = self._queue, deque()
         for item in queue:
-            _settle(item, self._closed)
+            item.settle(self._closed)
         batch, self._batch = self._batch, []
         for item in batch:
-            _settle(item, Unknown("the client was closed before the answer came"))
+            item.settle(Unknown("the client was closed before the answer came"))
         self._wake_idle()
         _SENDERS.discard(self)
 
@@ -229,7 +232,7 @@ class Sender:
         size = 0
         while queue and len(batch) < BATCH_MESSAGES and size < BATCH_BYTES:
             item = queue.popleft()
-            if item.settle is not None:
+            if not item.withdrawn:
                 batch.append(item)
                 size += len(item.payload)
         if not batch:
@@ -353,18 +356,16 @@ class Sender:
         if text:
             special = {outcome.index: outcome for outcome in parse(text)}
             for index, item in enumerate(batch):
-                if item.settle is not None:
-                    item.settle(special.get(index))
+                item.settle(special.get(index))
         else:
             for item in batch:
-                if item.settle is not None:
-                    item.settle(None)
+                item.settle(None)
         self._next()
 
     def _end(self, with_: Stale | RedisFault) -> None:
         batch, self._batch = self._batch, []
         for item in batch:
-            _settle(item, with_)
+            item.settle(with_)
         self._next()
 
     def _next(self) -> None:
@@ -388,11 +389,6 @@ class Sender:
         self._channel.forget()
 
 
-def _settle(item: Item, outcome: Stale | RedisFault) -> None:
-    if item.settle is not None:
-        item.settle(outcome)
-
-
 _SENDERS: weakref.WeakSet[Sender] = weakref.WeakSet()
 
 
@@ -402,5 +398,3 @@ def _after_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork)
-
-__all__ = ["STALE", "Code", "Fence", "Item", "Outcome", "Sender", "Special", "Stale"]

@@ -29,7 +29,7 @@ class Channel:
         self._clock = clock
         self._backoff = backoff
         self._timeout = timeout
-        self._waiting: list[Callable[[], None]] = []
+        self._waiting: list[Callable[[], object]] = []
         self._sent_before = 0
         self._lost = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -72,7 +72,7 @@ class Channel:
         else:
             self.connection.submit(command, on_reply)
 
-    def when_up(self, callback: Callable[[], None]) -> None:
+    def when_up(self, callback: Callable[[], object]) -> None:
         """Call ``callback`` once, soon if connected, else after the next connect."""
         if self.connection is not None:
             asyncio.get_running_loop().call_soon(callback)
