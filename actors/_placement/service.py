@@ -68,6 +68,7 @@ BLOCK = 2.0  # of the read that waits for events
 LOOK_AT_MEMBERS = 5.0  # without an event
 LOOK_AT_RECORDS = 10.0  # all of them: finds what was lost on either side
 LOOK_AT_WAITING = 1.0  # shards assigned to us that somebody still owns
+SOONEST = 0.001  # between two looks, unless there is news: whatever goes wrong, this loop does not spin
 RETRY = 0.05  # after an acquire that was put off
 OTHERS_FIRST = (0.05, 0.25)  # pause before computing an assignment that another has cause to compute
 
@@ -348,11 +349,10 @@ class PlacementService:
     async def _until_due(self) -> None:
         times = [self._members_due, self._records_due]
         times += [at for at in (self._compute_at, self._again_at) if at is not None]
-        seconds = min(times) - self._clock.boottime()
-        if seconds > 0:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(seconds):
-                    await self._wake.wait()
+        seconds = max(min(times) - self._clock.boottime(), SOONEST)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
 
     def _may_give_up(self) -> bool:
         """Whether a leaver may go without Redis' word: its lease is long gone, so no record of it holds anybody up."""
@@ -366,6 +366,7 @@ class PlacementService:
             await self._list_again(store)
         if not self.lease.trusted() and not self._leaving:
             self._members_due = self._records_due = self._clock.boottime() + self._liveness.every
+            self._compute_at = None
             return
         await self._see_members(store)
         if self._assignment_is_ours_to_write():

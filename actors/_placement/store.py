@@ -7,6 +7,7 @@ they saw, and change nothing when it is no longer so.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from enum import Enum
 from typing import Any, NamedTuple
@@ -147,9 +148,16 @@ class PlacementStore:
 
     async def view(self) -> tuple[tuple[Member, ...], bytes | None]:
         """Return the members and the assignment record."""
-        members = self._connection.execute("HGETALL", self._keys.members)
-        assignment = self._connection.execute("GET", self._keys.assignment)
-        return self._read_members(await members), await assignment
+        replies: Any = await asyncio.gather(
+            self._connection.execute("HGETALL", self._keys.members),
+            self._connection.execute("GET", self._keys.assignment),
+            return_exceptions=True,  # both have been waited for, whichever fails
+        )
+        for reply in replies:
+            if isinstance(reply, BaseException):
+                raise reply
+        members, assignment = replies
+        return self._read_members(members), assignment
 
     async def assign(self, seen: int, record: bytes) -> bytes | None:
         """Replace assignment version ``seen`` by ``record``. Returns the record that stands instead, or None once it is done."""
