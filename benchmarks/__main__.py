@@ -69,6 +69,8 @@ def measure(
     """
     unknown = set(names) - set(MEASUREMENTS)
     console = Console()
+    if not console.is_terminal:
+        console.width = 140
     if unknown:
         console.print(f"No measurement is called {', '.join(sorted(unknown))}. There are: {', '.join(MEASUREMENTS)}.")
         return 2

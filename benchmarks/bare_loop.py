@@ -15,7 +15,7 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -80,7 +80,8 @@ class Account(msgspec.Struct, array_like=True):
 
 async def serve(url: str) -> None:
     """Run every actor of every stream, until cancelled. Prints ``ready`` once it reads."""
-    reader, writer = redis.asyncio.from_url(url), redis.asyncio.from_url(url)
+    reader: Any = redis.asyncio.from_url(url)  # its stubs know neither raw commands nor arguments of several types
+    writer: Any = redis.asyncio.from_url(url)
     reader.response_callbacks.pop("XREADGROUP", None)  # they rebuild each entry in Python
     commit_sha = await writer.script_load(COMMIT)
     await writer.set(LEASE, EPOCH)
@@ -98,7 +99,7 @@ async def serve(url: str) -> None:
         arguments += replies
         for mailbox, ids in acks.items():
             arguments += (mailbox, len(ids), *ids)
-        await writer.evalsha(commit_sha, 1, LEASE, *arguments)  # type: ignore[arg-type]
+        await writer.evalsha(commit_sha, 1, LEASE, *arguments)
 
     print("ready", flush=True)
     while True:
@@ -130,8 +131,8 @@ class Caller:
     """Sends to the loop: batches of tells, or any number of concurrent tells and asks that share script calls."""
 
     def __init__(self, url: str, inbox: str) -> None:
-        self._sender = redis.asyncio.from_url(url)
-        self._receiver = redis.asyncio.from_url(url)
+        self._sender: Any = redis.asyncio.from_url(url)
+        self._receiver: Any = redis.asyncio.from_url(url)
         self._receiver.response_callbacks.pop("XREAD", None)
         self._inbox = INBOX + inbox
         self._sha = ""
@@ -143,7 +144,7 @@ class Caller:
         self._open = True
 
     @contextlib.asynccontextmanager
-    async def open(self) -> AsyncIterator[Caller]:
+    async def open(self) -> AsyncGenerator[Caller]:
         """Connect, and gather and deliver in the background until the block ends."""
         self._sha = await self._sender.script_load(SEND)
         tasks = [asyncio.ensure_future(self._receive()), asyncio.ensure_future(self._flush())]
@@ -164,7 +165,7 @@ class Caller:
             arguments: list[str | bytes] = []
             for key in keys[start : start + BATCH]:
                 arguments += (str(key % SHARDS), _encode((f"a{key}", "deposit", (1,), None, 0)))
-            await self._sender.evalsha(self._sha, 1, MAILBOX, *arguments)  # type: ignore[arg-type]
+            await self._sender.evalsha(self._sha, 1, MAILBOX, *arguments)
         while sum(await asyncio.gather(*[self._sender.xlen(f"{MAILBOX}{shard}") for shard in range(SHARDS)])):  # noqa: ASYNC110 - only Redis knows
             await asyncio.sleep(0.01)
 
@@ -193,7 +194,7 @@ class Caller:
             while self._outgoing:
                 batch, self._outgoing = self._outgoing, []
                 stored, self._unacknowledged = self._unacknowledged, []
-                await self._sender.evalsha(self._sha, 1, MAILBOX, *batch)  # type: ignore[arg-type]
+                await self._sender.evalsha(self._sha, 1, MAILBOX, *batch)
                 for future in stored:
                     future.set_result(1)
 

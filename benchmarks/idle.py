@@ -18,7 +18,7 @@ COMMANDS_CEILING = at_most(20)
 
 async def measure(stage: Stage) -> Section:
     """A lone runner with the default number of shards, after it has settled."""
-    seconds = max(3, stage.size(20))
+    seconds = stage.seconds(20, least=3)
     shards = Settings().shards
     async with contextlib.AsyncExitStack() as stack:
         proxy = await stack.enter_async_context(counting(stage.url))

@@ -17,7 +17,7 @@ async def measure(stage: Stage) -> Section:
     """Compare at several rates, each well below what either can do."""
     figures: list[Figure] = []
     curves: list[Curve] = []
-    seconds = max(1.0, stage.size(5))
+    seconds = stage.seconds(5)
     async with stage.ours() as ours, stage.bare() as bare:
         for rate in RATES:
             stage.say(f"asks at {rate} a second")

@@ -13,7 +13,7 @@ from benchmarks.app import system
 from benchmarks.figures import Section, at_most, figure
 from benchmarks.stage import Ours, Stage
 
-IDLE_TIMEOUT = 1.0
+IDLE_TIMEOUT = 0.5
 REDIS_CEILING = at_most(300)
 GONE_CEILING = at_most(16)
 """What one actor may leave behind in a runner: measured over waves of many, so that what is left is noise."""

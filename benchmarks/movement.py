@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from actors.client import Client
 from actors.ids import shard_of
@@ -142,7 +142,7 @@ class Beacons:
 
 
 @contextlib.asynccontextmanager
-async def _beacons(client: Client) -> AsyncIterator[Beacons]:
+async def _beacons(client: Client) -> AsyncGenerator[Beacons]:
     beacons = Beacons(client)
     tasks = [asyncio.ensure_future(beacons.ask(shard)) for shard in range(len(beacons.keys))]
     try:

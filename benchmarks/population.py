@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Awaitable
 from random import Random
 
 from actors.settings import Settings
@@ -56,12 +57,16 @@ async def _activations(stage: Stage) -> list[Figure]:
     limit = max(1, new // 4)
     async with stage.ours(settings=Settings(shards=64, resident_limit=limit)) as ours:
         for number in range(stage.rounds):
-            stage.say("activations of new actors")
             first = number * new
-            fresh.append((await closed_loop(lambda call, first=first: ours.ask(first + call), new, 256)).rate)
+
+            def ask(call: int, first: int = first) -> Awaitable[object]:
+                return ours.ask(first + call)
+
+            stage.say("activations of new actors")
+            fresh.append((await closed_loop(ask, new, 256)).rate)
             stage.say("activations of stored actors")
             # Far more actors than may be resident, in the same order again: each has just been evicted.
-            stored.append((await closed_loop(lambda call, first=first: ours.ask(first + call), new, 256)).rate)
+            stored.append((await closed_loop(ask, new, 256)).rate)
     return [
         figure("activations of new actors, 256 callers", "1/s", fresh),
         figure("activations of stored actors, 256 callers", "1/s", stored, note="each evicts another"),

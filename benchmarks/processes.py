@@ -7,7 +7,7 @@ import contextlib
 import signal
 import sys
 from asyncio.subprocess import Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 import msgspec
 import psutil
@@ -50,7 +50,7 @@ class Child:
 
 
 @contextlib.asynccontextmanager
-async def child(name: str, *arguments: str) -> AsyncIterator[Child]:
+async def child(name: str, *arguments: str) -> AsyncGenerator[Child]:
     """Run ``python -m`` with ``arguments``, ready, until the block ends. A process that is still there then is killed."""
     process = await asyncio.create_subprocess_exec(sys.executable, "-m", *arguments, stdout=asyncio.subprocess.PIPE)
     try:
@@ -65,7 +65,7 @@ async def child(name: str, *arguments: str) -> AsyncIterator[Child]:
 
 
 @contextlib.asynccontextmanager
-async def runners(url: str, count: int, settings: Settings) -> AsyncIterator[list[Child]]:
+async def runners(url: str, count: int, settings: Settings) -> AsyncGenerator[list[Child]]:
     """Run ``count`` runners of the measured application until the block ends."""
     async with contextlib.AsyncExitStack() as stack:
         encoded = msgspec.json.encode(settings).decode()
@@ -76,14 +76,14 @@ async def runners(url: str, count: int, settings: Settings) -> AsyncIterator[lis
 
 
 @contextlib.asynccontextmanager
-async def runner(url: str, name: str, settings: Settings) -> AsyncIterator[Child]:
+async def runner(url: str, name: str, settings: Settings) -> AsyncGenerator[Child]:
     """Run one runner until the block ends."""
     async with child(name, "benchmarks.runner", url, name, msgspec.json.encode(settings).decode()) as process:
         yield process
 
 
 @contextlib.asynccontextmanager
-async def bare_runner(url: str) -> AsyncIterator[Child]:
+async def bare_runner(url: str) -> AsyncGenerator[Child]:
     """Run the bare loop's runner until the block ends."""
     async with child("bare", "benchmarks.bare_loop", "runner", url) as process:
         yield process

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from urllib.parse import urlsplit
 
 import hiredis
@@ -93,7 +93,7 @@ class CountingProxy:
 
 
 @contextlib.asynccontextmanager
-async def counting(url: str) -> AsyncIterator[CountingProxy]:
+async def counting(url: str) -> AsyncGenerator[CountingProxy]:
     """Stand before the server at ``url`` until the block ends; ``.url`` is where to connect."""
     parts = urlsplit(url)
     proxy = CountingProxy((parts.hostname or "127.0.0.1", parts.port or 6379))

@@ -42,7 +42,7 @@ class Report(msgspec.Struct, frozen=True):
 
 async def machine(url: str) -> Machine:
     """Describe this machine and the server at ``url``."""
-    client = redis.asyncio.from_url(url)
+    client: Any = redis.asyncio.from_url(url)
     info: dict[str, Any] = await client.info()
     fsync: dict[str, str] = await client.config_get("appendfsync")
     await client.aclose()

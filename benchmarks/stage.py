@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
 import redis.asyncio
 
@@ -73,11 +73,15 @@ class Stage:
         self._scale = scale
 
     def size(self, full: int, *, least: int = 1) -> int:
-        """Return how many messages, actors or seconds to spend where a full run spends ``full``."""
+        """Return how many messages or actors to spend where a full run spends ``full``."""
         return max(least, int(full * self._scale))
 
+    def seconds(self, full: float, *, least: float = 0.3) -> float:
+        """Return how long to look where a full run looks ``full`` seconds."""
+        return max(least, full * self._scale)
+
     @contextlib.asynccontextmanager
-    async def ours(self, *, count: int = 1, settings: Settings | None = None, url: str | None = None) -> AsyncIterator[Ours]:
+    async def ours(self, *, count: int = 1, settings: Settings | None = None, url: str | None = None) -> AsyncGenerator[Ours]:
         """Run ``count`` runners and a client, from an empty start, until the block ends."""
         chosen = settings or Settings(shards=PARITY)
         await self.clear()
@@ -90,7 +94,7 @@ class Stage:
             await self.clear()
 
     @contextlib.asynccontextmanager
-    async def bare(self, *, url: str | None = None) -> AsyncIterator[bare_loop.Caller]:
+    async def bare(self, *, url: str | None = None) -> AsyncGenerator[bare_loop.Caller]:
         """Run the bare loop and a caller of it, from an empty start, until the block ends."""
         await bare_loop.clear(self.url)
         async with bare_runner(url or self.url), bare_loop.Caller(url or self.url, secrets.token_hex(4)).open() as caller:

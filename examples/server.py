@@ -2,13 +2,13 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 
 from actors._redis.embedded import EmbeddedServer
 
 
 @contextlib.contextmanager
-def redis_url() -> Iterator[str]:
+def redis_url() -> Generator[str]:
     if (url := os.environ.get("ACTORS_REDIS_URL")) is not None:
         yield url
         return
