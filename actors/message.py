@@ -550,15 +550,15 @@ def sender_of(address: ActorAddress) -> Sender:
     return turn.client
 
 
-def seconds(name: str, value: float | timedelta | None, *, least: float = 0.0) -> float | None:
-    """Return a time given as seconds or a timedelta in seconds. ``TypeError`` or ``ValueError`` if it is none."""
+def seconds(name: str, value: float | timedelta | None, *, zero: bool = False) -> float | None:
+    """Return a time given as seconds or a timedelta in seconds. ``TypeError`` or ``ValueError`` if it is none above (or at) ``zero``."""
     if value is None:
         return None
     given: Any = value.total_seconds() if isinstance(value, timedelta) else value
     if not isinstance(given, int | float) or isinstance(given, bool):
         raise TypeError(f"{name} is {value!r}; it must be seconds or a timedelta")
-    if not given >= least or math.isinf(given):
-        raise ValueError(f"{name} is {value!r}; it must be a finite time of at least {least:g} s")
+    if not (given > 0 or (zero and given == 0)) or math.isinf(given):
+        raise ValueError(f"{name} is {value!r}; it must be a finite time {'of at least' if zero else 'above'} 0 s")
     return float(given)
 
 
@@ -569,7 +569,7 @@ def _chosen(before: CallOptions, options: Mapping[str, Any]) -> CallOptions:
             continue
         match name:
             case "timeout" | "after":
-                changes[name] = seconds(name, value)
+                changes[name] = seconds(name, value, zero=name == "after")
             case "idempotency_key":
                 if not isinstance(value, str) or not 0 < len(value) <= 1024:
                     raise ValueError(f"idempotency_key is {value!r}; it must be a text of 1 to 1,024 characters")

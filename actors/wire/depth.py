@@ -31,8 +31,12 @@ _FIXED = {
     0xD8: 17,
 }
 _SIZED = {0xC4: (1, 0), 0xC5: (2, 0), 0xC6: (4, 0), 0xC7: (1, 1), 0xC8: (2, 1), 0xC9: (4, 1), 0xD9: (1, 0), 0xDA: (2, 0), 0xDB: (4, 0)}
-_SKIP = [1 + (byte - 0xA0 if 0xA0 <= byte <= 0xBF else _FIXED.get(byte, 0)) for byte in range(256)]
-_PLAIN = [byte not in _SIZED and byte not in (0xDC, 0xDD, 0xDE, 0xDF) and not 0x80 <= byte <= 0x9F for byte in range(256)]
+_SKIP = [
+    0
+    if byte in _SIZED or 0x80 <= byte <= 0x9F or 0xDC <= byte <= 0xDF
+    else 1 + (byte - 0xA0 if 0xA0 <= byte <= 0xBF else _FIXED.get(byte, 0))
+    for byte in range(256)
+]  # 0: not known from the header byte alone
 
 
 def deeper_than(raw: bytes, limit: int) -> bool:
@@ -47,34 +51,39 @@ def deeper_than(raw: bytes, limit: int) -> bool:
 
 
 def _walk(raw: bytes, limit: int) -> bool:
-    position, end = 0, len(raw)
+    position, end, skip = 0, len(raw), _SKIP
     left = 1  # items still to come in the innermost open container
     outer: list[int] = []  # the same of those around it
     while position < end:
+        byte = raw[position]
+        size = skip[byte]
+        if not size:
+            size, items = _open(raw, position, byte)
+            if items:
+                outer.append(left - 1)
+                if len(outer) > limit:
+                    return True
+                left = items + 1
+            elif items is not None and len(outer) >= limit:
+                return True
+        position += size
+        left -= 1
         while not left:
             if not outer:
                 return False
             left = outer.pop()
-        left -= 1
-        byte = raw[position]
-        if _PLAIN[byte]:
-            position += _SKIP[byte]
-            continue
-        if byte in _SIZED:
-            width, besides = _SIZED[byte]
-            size = int.from_bytes(raw[position + 1 : position + 1 + width])
-            position += 1 + width + besides + size
-            continue
-        if byte <= 0x8F:
-            items, position = 2 * (byte & 0x0F), position + 1
-        elif byte <= 0x9F:
-            items, position = byte & 0x0F, position + 1
-        else:
-            width = 2 if byte in (0xDC, 0xDE) else 4
-            items = int.from_bytes(raw[position + 1 : position + 1 + width]) * (1 if byte in (0xDC, 0xDD) else 2)
-            position += 1 + width
-        outer.append(left)
-        if len(outer) > limit:
-            return True
-        left = items
     return False
+
+
+def _open(raw: bytes, position: int, byte: int) -> tuple[int, int | None]:
+    """Return the size of a token's header, with its content if it is a scalar, and for a container the number of its items."""
+    if byte in _SIZED:
+        width, besides = _SIZED[byte]
+        return 1 + width + besides + int.from_bytes(raw[position + 1 : position + 1 + width]), None
+    if byte <= 0x8F:
+        return 1, 2 * (byte & 0x0F)
+    if byte <= 0x9F:
+        return 1, byte & 0x0F
+    width = 2 if byte in (0xDC, 0xDE) else 4
+    items = int.from_bytes(raw[position + 1 : position + 1 + width])
+    return 1 + width, items if byte <= 0xDD else 2 * items

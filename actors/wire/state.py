@@ -16,7 +16,7 @@ decoded straight; where it is not, code of another release wrote it, and:
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, TypeAlias, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, get_origin
 
 import msgspec
 from msgspec import inspect as i
@@ -44,7 +44,7 @@ class StateCodec:
     leftover of a decode goes into every later encode of that activation.
     """
 
-    __slots__ = ("_decode", "_info", "_migrate", "_prefix", "actor_type", "fingerprint", "kind", "version")
+    __slots__ = ("_decode", "_info", "_make", "_migrate", "_prefix", "actor_type", "fingerprint", "kind", "version")
 
     def __init__(self, actor_type: str, kind: Any, *, version: int = 1, migrate: Callable[[int, Any], Any] | None = None) -> None:
         self.actor_type = actor_type
@@ -59,7 +59,7 @@ class StateCodec:
             return
         where = f"the state of {self.actor_type}"
         types.check(self.kind, where)
-        self._check_fresh(where)
+        self._make = self._maker(where)
         self._info = i.type_info(self.kind)
         self._decode = decoder(self.kind)
         self.fingerprint = xxh3_64_intdigest(_shape(self._info, ()).encode())
@@ -67,10 +67,9 @@ class StateCodec:
 
     def fresh(self) -> Any:
         """Return the state of an actor that has none stored."""
-        kind = self.kind
-        if self._info_of() is not None and isinstance(self._info, i.UnionType):
-            return None
-        return (get_origin(kind) or kind)()
+        if not self._prefix:
+            self.resolve()
+        return self._make()
 
     def encode(self, state: Any, leftover: Leftover = None) -> bytes:
         """Return the state's bytes. ``SerializationFailed`` if something in it has no encoding."""
@@ -99,29 +98,27 @@ class StateCodec:
             problem, path = explained(error)
             raise SerializationFailed(what="state", problem=problem, path=path, actor_type=self.actor_type) from None
 
-    def _info_of(self) -> Any:
-        if not self._prefix:
-            self.resolve()
-        return self._info
-
-    def _check_fresh(self, where: str) -> None:
+    def _maker(self, where: str) -> Callable[[], Any]:
+        """Return what makes a state from nothing, once it has been seen to work."""
         info = i.type_info(self.kind)
-        if isinstance(info, i.StructType | i.DataclassType):
+        if isinstance(info, i.StructType | i.DataclassType | i.TypedDictType):
             needed = [field.name for field in info.fields if field.required]
             if needed:
                 raise TypeError(
                     f"{where}: {info.cls.__qualname__} needs a default for {', '.join(needed)}, "
                     "since an actor starts without a stored state"
                 )
-        elif isinstance(info, i.UnionType):
+        if isinstance(info, i.UnionType):
             if not info.includes_none:
                 raise TypeError(f"{where} is a union, of which nobody knows where it starts. Add None to it, or wrap it in a struct")
-        else:
-            kind = get_origin(self.kind) or self.kind
-            try:
-                kind()
-            except Exception:  # noqa: BLE001 - whatever it says, it cannot be made from nothing
-                raise TypeError(f"{where}: {self.kind} cannot be made from nothing. Take a msgspec struct with defaults") from None
+            return _nothing
+        kind = self.kind.__origin__ if get_origin(self.kind) is Annotated else self.kind
+        make: Callable[[], Any] = get_origin(kind) or kind
+        try:
+            decoder(self.kind)(encode(make()))
+        except Exception as error:  # noqa: BLE001 - whatever it says, it cannot be made from nothing
+            raise TypeError(f"{where}: {self.kind} cannot be made from nothing ({error}). Take a msgspec struct with defaults") from None
+        return make
 
     def _decoded(self, body: Any) -> Any:
         if len(body) > _DEEPEST and deeper_than(bytes(body), _DEEPEST):
@@ -197,6 +194,10 @@ _decode_header = msgspec.msgpack.Decoder(_Header).decode
 _decode_map = msgspec.msgpack.Decoder(dict[Any, msgspec.Raw]).decode
 
 
+def _nothing() -> None:
+    return None
+
+
 def _field_names(state: Any) -> tuple[str, ...]:
     if isinstance(state, msgspec.Struct):
         return state.__struct_fields__
@@ -263,7 +264,7 @@ def _member(info: i.UnionType, raw: Any) -> i.Type | None:
                 if isinstance(raw, list) and (member.tag_field is None or raw[:1] == [member.tag]):
                     return member
             case i.StructType():
-                if _is_map(raw) and (member.tag_field is None or raw.get(member.tag_field) == member.tag):
+                if isinstance(raw, dict) and _tagged(raw, member):
                     return member
             case i.DataclassType() | i.TypedDictType() | i.DictType() | i.FrozenDictType():
                 if isinstance(raw, dict):
@@ -281,8 +282,8 @@ def _member(info: i.UnionType, raw: Any) -> i.Type | None:
     return None
 
 
-def _is_map(raw: Any) -> bool:
-    return isinstance(raw, dict)
+def _tagged(raw: Any, member: i.StructType) -> bool:
+    return member.tag_field is None or raw.get(member.tag_field) == member.tag
 
 
 def _merged(body: Any, leftover: dict[Any, Any]) -> Any:
