@@ -42,6 +42,7 @@ from actors.wire.envelope import Envelope, Kind, Unreadable, decode
 from actors.wire.reply import encode_error, encode_value
 
 if TYPE_CHECKING:
+    from actors._mailbox.committer import Committer
     from actors._redis.faults import RedisFault
     from actors._runner.shard import OwnedShard
     from actors._runner.world import World
@@ -71,8 +72,8 @@ class Engine:
         self._boottime = world.clock.boottime
         self._loop = asyncio.get_running_loop()
         self._stepper = world.stepper
-        self._step = world.stepper.step
         self._lease = world.lease
+        self._committer: Committer
         self._tracing = world.telemetry.tracer.active
         self._meters: dict[MethodSpec, MethodMeter] = {}
         self._due: list[tuple[float, int, Activation, Message]] = []
@@ -90,6 +91,10 @@ class Engine:
         self.running = 0
         self.waiting = 0
         """Messages queued in memory: exact at each tick, near enough between two."""
+
+    def bind(self, committer: Committer) -> None:
+        """Take the committer, which is made after the engine that it reports to."""
+        self._committer = committer
 
     # being told
 
@@ -192,7 +197,7 @@ class Engine:
             and self._boottime() < self._lease.until
         ):
             self._start(activation, message)
-            if activation.queue:
+            if activation.queue or activation.wants_close:
                 self._pump(activation)
             return
         moving = activation.enqueue(message)
@@ -280,8 +285,7 @@ class Engine:
                 self._world.backlogs.load(activation)
         elif activation.phase is Phase.COLD and (queue or activation.more):
             if self._may_start_in(activation.shard, activation) and (not activation.due or self._due_now(activation)):
-                self._world.loader.load(activation)
-                if activation.phase is Phase.READY:
+                if self._world.loader.load(activation):
                     self._pump(activation)
 
     def _may_start_in(self, shard: OwnedShard, activation: Activation) -> bool:
@@ -334,47 +338,53 @@ class Engine:
         if method.kind is MethodKind.STREAM:
             self._world.streams.start(activation, message)
             return
-        actor = activation.actor
-        activation.running.append(turn)
-        if not method.read_only:
-            activation.writers += 1
-        self.running += 1
         if self._tracing:
             self._trace(turn)
-        current.set(turn)
-        try:
-            if method.kind is MethodKind.THREAD:
-                work = self._world.threads.run(turn, method.bind(actor, envelope.args))
-            else:
-                work = method.start(actor, envelope.args)
-        except Exception as error:
-            self._ended(turn, None, error)
-            return
-        self.current_turn = turn
-        context = copy_context()
-        if turn.span is not None:
-            context.run(turn.span.attach)
-        task = self._step(work, context, self._ended, turn)
-        self.current_turn = None
-        if task is not None:
-            turn.task = task
-            self._limit(turn)
+        self._step(turn, method, envelope)
 
     def reenter(self, activation: Activation, message: Message) -> None:
         """Run a reentrant message inside the outer turn it belongs to: it sees that turn's state and changes nothing."""
         turn = Turn(activation, message)
         turn.reentrant = True
-        activation.running.append(turn)
-        self.running += 1
+        self._step(turn, message.method, message.envelope)
+
+    def _step(self, turn: Turn, method: MethodSpec, envelope: Envelope) -> None:
+        """Run the handler in place: to its end, as most do, or to its first wait."""
+        activation = turn.activation
         current.set(turn)
+        context = copy_context()
+        if turn.span is not None:
+            context.run(turn.span.attach)
+        self.current_turn = turn
         try:
-            work = message.method.start(activation.actor, message.envelope.args)
-        except Exception as error:
-            self._ended(turn, None, error)
-            return
-        turn.task = self._stepper.step(work, copy_context(), self._ended, turn)
-        if turn.task is not None:
+            if method.kind is MethodKind.THREAD:
+                work = self._world.threads.run(turn, method.bind(activation.actor, envelope.args))
+            else:
+                work = method.start(activation.actor, envelope.args)
+            waits_for = context.run(work.send, None)
+        except StopIteration as stop:
+            turn.ended = True
+            if turn.started_at:
+                turn.ended_at = self._boottime()
+            if turn.span is not None:
+                turn.span.end()
+            self._succeeded(turn, stop.value)
+        except BaseException as error:
+            turn.ended = True
+            if turn.span is not None:
+                turn.span.end(error)
+            self._failed(turn, error)
+            if isinstance(error, (KeyboardInterrupt, SystemExit)):
+                raise
+        else:
+            activation.running.append(turn)
+            if not method.read_only and not turn.reentrant:
+                activation.writers += 1
+            self.running += 1
+            turn.task = self._stepper.suspend(work, context, waits_for, self._ended, turn)
             self._limit(turn)
+        finally:
+            self.current_turn = None
 
     def _trace(self, turn: Turn) -> None:
         message = turn.message
@@ -417,6 +427,7 @@ class Engine:
     # a turn ends
 
     def _ended(self, turn: Turn, value: Any, error: BaseException | None) -> None:
+        """A turn that had suspended has ended."""
         activation = turn.activation
         message = turn.message
         assert message is not None
@@ -433,9 +444,7 @@ class Engine:
             return
         if turn.started_at:
             turn.ended_at = self._boottime()
-        suspended = turn.task is not None
-        if suspended:
-            self.begin()
+        self.begin()
         try:
             if turn.cut is not None:
                 self._was_cut(turn)
@@ -443,12 +452,10 @@ class Engine:
                 self._succeeded(turn, value)
             else:
                 self._failed(turn, error)
-            if suspended:
-                self._pump(activation)
-                self.settle_drain(activation.shard)
+            self._pump(activation)
+            self.settle_drain(activation.shard)
         finally:
-            if suspended:
-                self.finish()
+            self.finish()
 
     def _succeeded(self, turn: Turn, value: Any) -> None:
         activation = turn.activation
@@ -494,7 +501,12 @@ class Engine:
                 turn.tells = [*prelude.tells, *(turn.tells or ())]
             if prelude.operations:
                 turn.operations = [*prelude.operations, *(turn.operations or ())]
-        self._gather(turn)
+        shard = activation.shard
+        if activation.inside or turn.asked or shard.suspects_upto != NO_SUSPECTS:
+            self._gather(turn)
+        else:
+            activation.uncommitted += 1
+            self._committer.add(shard, turn)
 
     def _keep_state(self, turn: Turn) -> None:
         """Encode the state this turn leaves: what is committed, and what a later failure falls back to."""
@@ -828,6 +840,7 @@ class Engine:
     def committed(self, ledger: Ledger, effects: Sequence[Effects]) -> None:
         """Turns are real: what waited for that goes on."""
         now = 0.0
+        meters = self._meters
         for effect in effects:
             if effect.settled is not None:
                 effect.settled()
@@ -835,21 +848,25 @@ class Engine:
             if activation is None:
                 continue
             activation.uncommitted -= 1
-            if type(effect) is Turn:
-                message = effect.message
-                if message is not None:
-                    meter = self.meter(message.method, message.envelope)
-                    meter.handled += 1
-                    if effect.started_at:
-                        now = now or self._boottime()
-                        weight = self._every
-                        queued = effect.started_at - self._world.redis_clock.arrived(message.entry)
-                        meter.queued.observe(max(queued, 0.0), weight)
-                        meter.run.observe(effect.ended_at - effect.started_at, weight)
-                        meter.commit.observe(now - effect.ended_at, weight)
+            if type(effect) is Turn and effect.message is not None:
+                meter = meters.get(effect.message.method)
+                if meter is None:
+                    meter = self.meter(effect.message.method, effect.message.envelope)
+                meter.handled += 1
+                if effect.started_at:
+                    now = now or self._boottime()
+                    self._measure(effect, effect.message, meter, now)
             if not activation.uncommitted:
-                self._all_committed(activation)
+                if activation.asks_waiting or activation.more or activation.phase is Phase.CLOSING:
+                    self._all_committed(activation)
         self.settle_drain(ledger)  # type: ignore[arg-type] # every ledger here is an OwnedShard
+
+    def _measure(self, turn: Turn, message: Message, meter: MethodMeter, now: float) -> None:
+        weight = self._every
+        queued = turn.started_at - self._world.redis_clock.arrived(message.entry)
+        meter.queued.observe(max(queued, 0.0), weight)
+        meter.run.observe(turn.ended_at - turn.started_at, weight)
+        meter.commit.observe(now - turn.ended_at, weight)
 
     def _all_committed(self, activation: Activation) -> None:
         if activation.asks_waiting:

@@ -9,7 +9,7 @@ the shard's token given back to be released.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from actors._mailbox.commit import Ledger
@@ -48,6 +48,8 @@ class Host:
         self._drains: dict[str, asyncio.Event] = {}
         self._refused: dict[str, dict[bytes, str]] = {}
         self._reserved: dict[str, Reader] = {}
+        self.on_lost: Callable[[], None] = lambda: None
+        """Called when a shard was dropped by us: placement should look again."""
         self._closed = False
         self._full = False
         world.shards = {}
@@ -111,7 +113,7 @@ class Host:
         world.streams.interrupt(shard, "its shard moves to another runner", silently=False)
         try:
             await self._until(shard, ended, self._turns_ended, world.settings.drain_timeout)
-            if not shard.alive:
+            if self._gone(shard):
                 return None
             for activation in shard.activations.values():
                 for turn in list(activation.running):
@@ -123,7 +125,7 @@ class Host:
             await self._until(shard, ended, self._all_committed, None)
         finally:
             self._drains.pop(shard.label, None)
-        if not shard.alive:
+        if self._gone(shard):
             return None
         token = shard.token
         self._drop(shard, "it was released")
@@ -162,9 +164,6 @@ class Host:
         self._refused[shard.label] = {**shard.refused, **refused}
         self._drop(shard, "a commit was refused")
         self.on_lost()
-
-    def on_lost(self) -> None:
-        """Called when a shard was dropped by us: placement should look again. Set by the runner."""
 
     # reading
 
@@ -304,6 +303,9 @@ class Host:
                     await ended.wait()
         except TimeoutError:
             pass
+
+    def _gone(self, shard: OwnedShard) -> bool:
+        return not shard.alive
 
     def _turns_ended(self, shard: OwnedShard) -> bool:
         if shard.waiting_asks:

@@ -33,8 +33,8 @@ class Loader:
         self._world = world
         self._cold: list[Activation] = []
 
-    def load(self, activation: Activation) -> None:
-        """Begin to activate a cold actor; it is pumped when it is ready."""
+    def load(self, activation: Activation) -> bool:
+        """Begin to activate a cold actor; true if it is ready at once, else it is pumped when it is."""
         spec = activation.spec
         activation.phase = Phase.LOADING
         if spec.state is None or activation.bytes is not None:
@@ -43,6 +43,7 @@ class Loader:
             activation.phase = Phase.COLD  # pumped again when its commits are acknowledged
         else:
             self._cold.append(activation)
+        return activation.phase is Phase.READY
 
     def flush(self) -> None:
         """Ask for the states of all actors that turned up cold."""

@@ -291,6 +291,7 @@ class Runner:
             random=self._random,
             batches=self.telemetry.runner.batch,
         )
+        world.engine.bind(world.committer)
         world.loader, world.backlogs, world.suspects = Loader(world), Backlogs(world), Suspects(world)
         world.closing, world.streams, world.timers = Closing(world), Streams(world), Timers(world)
         world.parking = Parking(world)

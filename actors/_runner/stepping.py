@@ -80,6 +80,12 @@ class Stepper:
         except BaseException as error:
             ended(token, None, error)
             return None
+        return self.suspend(work, context, waits_for, ended, token)
+
+    def suspend(
+        self, work: Coroutine[Any, Any, Any], context: Context, waits_for: Any, ended: Ended[T], token: T
+    ) -> asyncio.Task[None]:
+        """Have a task drive ``work``, which was stepped by the caller and waits; between :meth:`enter` and :meth:`leave`."""
         spare = self._entered
         assert spare is not None
         self._put_spare()
@@ -163,7 +169,7 @@ def _drive(
                 else:
                     waits_for = context.run(work.send, value)
                     continue
-            error, interrupted = interrupted, None
-            waits_for = context.run(work.throw, error)
+            thrown, interrupted = interrupted, None
+            waits_for = context.run(work.throw, thrown)
     except StopIteration as stop:
         return stop.value

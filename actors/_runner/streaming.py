@@ -166,7 +166,7 @@ class _Stream:
         self._failed: BaseException | None = None
 
     @property
-    def where(self) -> dict[str, str]:
+    def where(self) -> dict[str, Any]:
         """The evidence for errors."""
         envelope = self.message.envelope
         return {"actor_type": envelope.type, "key": envelope.key, "method": envelope.method}
