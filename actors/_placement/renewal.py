@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import sys
 import threading
 import traceback
@@ -85,6 +86,7 @@ class _Renewal:
         self._on_change = on_change
         self._telemetry = telemetry
         self._loop = asyncio.get_running_loop()
+        self._context = contextvars.copy_context()
         now = clock.boottime()
         self._progress = Progress(now, now)
         self._ticked = now
@@ -217,7 +219,7 @@ class RenewalThread(_Renewal):
 
     def _on_loop(self, callback: Callable[[], None]) -> None:
         with contextlib.suppress(RuntimeError):  # the loop was closed under us: nobody is left to tell
-            self._loop.call_soon_threadsafe(callback)
+            self._loop.call_soon_threadsafe(callback, context=self._context)
 
 
 class RenewalTask(_Renewal):

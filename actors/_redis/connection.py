@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import functools
 import re
 import socket
@@ -347,6 +348,7 @@ class Pipeline:
     ) -> None:
         self.closed = False
         self._loop = loop
+        self._context = contextvars.copy_context()  # replies and faults belong to whoever connected
         self._timeout = timeout
         self._on_lost = on_lost
         self._where = where
@@ -374,7 +376,7 @@ class Pipeline:
         """Note that a command goes out now, and watch over its reply."""
         self._waiting.append((on_reply, self._loop.time()))
         if self._timer is None:
-            self._timer = self._loop.call_later(self._timeout, self._check_oldest)
+            self._timer = self._loop.call_later(self._timeout, self._check_oldest, context=self._context)
 
     def refuse(self, on_reply: OnReply) -> None:
         """Answer a command that cannot go out any more."""
@@ -399,7 +401,7 @@ class Pipeline:
             self._timer = None
         self._hang_up()
         # Not from here: this may run inside a caller's own callback.
-        self._loop.call_soon(self._answer_all, kind, self._text(why))
+        self._loop.call_soon(self._answer_all, kind, self._text(why), context=self._context)
 
     async def close(self) -> None:
         """See :meth:`Connection.close`."""
@@ -418,11 +420,11 @@ class Pipeline:
         left = self._waiting[0][1] + self._timeout - self._loop.time()
         if left > 0:
             self._late = False
-            self._timer = self._loop.call_later(left, self._check_oldest)
+            self._timer = self._loop.call_later(left, self._check_oldest, context=self._context)
         elif not self._late:
             # If the loop itself was held up, the reply may be in the socket already: read once more, then judge.
             self._late = True
-            self._timer = self._loop.call_later(_GRACE, self._check_oldest)
+            self._timer = self._loop.call_later(_GRACE, self._check_oldest, context=self._context)
         else:
             self.end(TimedOut, f"no answer within {self._timeout:g} s")
 

@@ -6,6 +6,11 @@ and backoffs pass in a few milliseconds, in the same order every time.
 Only threads are waited for in earnest. While a job of :meth:`VirtualLoop.run_in_executor`
 is under way, virtual time goes at the pace of real time, so that a slow thread is not
 made to miss deadlines that lie far ahead.
+
+Several processes live on one loop. Which one a callback belongs to is told by its context:
+whatever is scheduled, awaited or started from inside a process inherits :data:`process`
+from there. So one of them can be frozen as SIGSTOP does, while the others, the server and
+time itself go on.
 """
 
 from __future__ import annotations
@@ -14,12 +19,18 @@ import asyncio
 import contextlib
 import selectors
 import time
+import weakref
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextvars import ContextVar
 from typing import Any, TypeVar, TypeVarTuple
 
 _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
+
+process: ContextVar[str | None] = ContextVar("process", default=None)
+"""Which of the processes in this loop the running code belongs to."""
 
 EPOCH = 1_767_225_600.0  # the wall clock of every virtual world starts here: 2026-01-01T00:00:00Z
 
@@ -46,11 +57,17 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     naming the pending tasks; raised once, so that cleaning up can still use timers.
     """
 
+    _ready: deque[asyncio.Handle]  # asyncio's own: callbacks about to run
+
     def __init__(self, *, limit: float = 30 * 86_400.0) -> None:
         self._now = 0.0
         self._limit = limit
         self._jobs = 0  # executor jobs under way
         self._pool: ThreadPoolExecutor | None = None
+        self._real_since: float | None = None
+        self._tasks_of: dict[str, weakref.WeakSet[asyncio.Task[Any]]] = {}
+        self._frozen: set[str] = set()
+        self._held: list[asyncio.Handle] = []
         self._selector_of_ours = _Selector(self)
         super().__init__(self._selector_of_ours)
         self._clock_resolution = 1e-9  # a timer fires at its time, not "about then"
@@ -58,7 +75,57 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         """Seconds of virtual time since the loop was made."""
+        if self._real_since is not None:
+            return time.monotonic() - self._real_since
         return self._now
+
+    def keep_real_time(self) -> None:
+        """Let time go at its real pace from here on: what is waited for lives outside of this process."""
+        if self._real_since is None:
+            self._real_since = time.monotonic() - self._now
+
+    @property
+    def real(self) -> bool:
+        """Whether time goes at its real pace."""
+        return self._real_since is not None
+
+    # processes
+
+    def create_task(self, coro: Any, **kwargs: Any) -> asyncio.Task[Any]:
+        """As asyncio's; the task belongs to the process of its context."""
+        task: asyncio.Task[Any] = super().create_task(coro, **kwargs)
+        context = kwargs.get("context")
+        owner = process.get() if context is None else context.get(process)
+        if owner is not None:
+            self._tasks_of.setdefault(owner, weakref.WeakSet()).add(task)
+        return task
+
+    def tasks_of(self, name: str) -> list[asyncio.Task[Any]]:
+        """Return the unfinished tasks of a process."""
+        return [task for task in self._tasks_of.get(name, ()) if not task.done()]
+
+    def freeze(self, name: str) -> None:
+        """Stop a process as SIGSTOP does: none of its callbacks runs until :meth:`thaw`. Its timers come due meanwhile."""
+        self._frozen.add(name)
+        if not isinstance(self._ready, _Filtered):
+            self._ready = _Filtered(self._ready, self)
+
+    def thaw(self, name: str) -> None:
+        """Let a frozen process go on: what came due meanwhile runs now, in the order in which it did."""
+        self._frozen.discard(name)
+        held, self._held = self._held, []
+        self._ready.extend(held)
+        if not self._frozen:
+            self._ready = deque(self._ready)
+
+    def holds_back(self, handle: asyncio.Handle) -> bool:
+        """Keep ``handle`` for later if its process is frozen."""
+        context = handle._context  # type: ignore[attr-defined] # noqa: SLF001 - where a callback keeps what it runs in
+        if handle._cancelled or context.get(process) not in self._frozen:  # noqa: SLF001 - as above
+            return False
+        if not any(held is handle for held in self._held):  # a socket that stays readable comes again and again
+            self._held.append(handle)
+        return True
 
     # threads
 
@@ -114,6 +181,27 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return "\n".join(f"  {task.get_name()}: {task.get_coro()!r} {_where(task)}" for task in tasks) or "  none"
 
 
+class _Filtered(deque[asyncio.Handle]):
+    """A loop's queue of callbacks while some process is frozen."""
+
+    def __init__(self, handles: deque[asyncio.Handle], loop: VirtualLoop) -> None:
+        super().__init__(handles)
+        self._loop = loop
+
+    def popleft(self) -> asyncio.Handle:
+        """Return the next callback, or in its place, if its process is frozen, one that does nothing."""
+        handle = super().popleft()
+        if self._loop.holds_back(handle):
+            nothing = asyncio.Handle(_nothing, (), self._loop)
+            nothing.cancel()
+            return nothing
+        return handle
+
+
+def _nothing() -> None:
+    """Stand in for a callback that is held back."""
+
+
 class VirtualClock:
     """A :class:`~actors.clock.Clock` in a virtual loop's time."""
 
@@ -143,6 +231,8 @@ class _Selector(selectors.DefaultSelector):
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         loop = self._loop
+        if loop.real:
+            return super().select(timeout)
         busy = timeout is not None and timeout <= 0
         if len(self.get_map()) == 1 and (busy or not loop.threads_at_work) and self._skipped < _SKIPS:
             # Only asyncio's own wake-up pipe is watched. Whoever writes to it has put its callback

@@ -15,6 +15,7 @@ server and its network have besides:
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import functools
 import threading
 import time
@@ -273,7 +274,7 @@ class _Connection(Pipeline):
     def go_on(self) -> None:
         """See :meth:`actors.testing.faults.Wire.go_on`."""
         self._pump()
-        self._deliver()
+        self.loop.call_soon(self._deliver, context=self._context)
 
     def arrive_late(self, fields: list[bytes]) -> None:
         """See :meth:`actors.testing.faults.Wire.arrive_late`."""
@@ -322,7 +323,7 @@ class _Connection(Pipeline):
             self._arrive(fields, reply_delay)
         else:
             self._held_up = True
-            self.loop.call_later(seconds, self._arrive_and_go_on, fields, reply_delay)
+            self.loop.call_later(seconds, self._arrive_and_go_on, fields, reply_delay, context=_NOBODYS)
 
     def _arrive_and_go_on(self, fields: list[bytes], reply_delay: float) -> None:
         self._held_up = False
@@ -343,7 +344,7 @@ class _Connection(Pipeline):
         self._parked = parked
         self._server.park(parked)
         if block > 0:
-            parked.timer = self.loop.call_later(block, self._block_over, parked)
+            parked.timer = self.loop.call_later(block, self._block_over, parked, context=_NOBODYS)
 
     def _block_over(self, parked: _Parked) -> None:
         if self._server.unpark(parked):
@@ -368,9 +369,9 @@ class _Connection(Pipeline):
             ready = max(ready, self._replies[-1][0])
         self._replies.append((ready, reply))
         if ready > now:
-            self.loop.call_at(ready, self._deliver)
+            self.loop.call_at(ready, self._deliver, context=self._context)
         else:
-            self.loop.call_soon(self._deliver)
+            self.loop.call_soon(self._deliver, context=self._context)
 
     def _deliver(self) -> None:
         if self._faults.is_cut(self.owner, self.purpose):
@@ -384,7 +385,7 @@ class _Connection(Pipeline):
 
     def _check_oldest(self) -> None:
         if self._faults.is_paused(self.owner):
-            self._timer = self.loop.call_later(self._timeout, self._check_oldest)
+            self._timer = self.loop.call_later(self._timeout, self._check_oldest, context=self._context)
         else:
             super()._check_oldest()
 
@@ -500,5 +501,8 @@ def _call(connection: _Connection | _SyncConnection, fields: list[bytes]) -> Cal
 def _script_names() -> dict[bytes, str]:
     return {scripts.load(name).sha.encode(): name for name in scripts.names()}
 
+
+_NOBODYS = contextvars.Context()
+"""What the server and the network do by themselves runs in here: no client's pause stops it."""
 
 _BLOCKING = frozenset({b"XREAD", b"XREADGROUP"})
