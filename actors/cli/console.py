@@ -100,6 +100,7 @@ def _pretty(value: Any) -> str:
 
 def plain(value: Any) -> Any:
     """Return ``value`` with everything in it in a form that JSON has."""
+    anything = value
     match value:
         case None | bool() | int() | float():
             return value
@@ -108,8 +109,7 @@ def plain(value: Any) -> Any:
         case bytes():
             return value.decode(errors="backslashreplace")
         case dict():
-            mapping: dict[Any, Any] = value
-            return {plain(name) if isinstance(name, str | bytes) else str(name): plain(item) for name, item in mapping.items()}
+            return {plain(name) if isinstance(name, str | bytes) else str(name): plain(item) for name, item in anything.items()}
         case list() | tuple() | set() | frozenset():
             return [plain(item) for item in cast("Iterable[Any]", value)]
         case _:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -18,11 +19,11 @@ from actors.cli.failure import FAILED, Failure, Usage
 from actors.cli.flags import REDIS_URL, SettingFlags
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncGenerator, Awaitable, Callable
 
     from actors.settings import Settings
     from actors.system import ActorSystem
-    from actors.telemetry.http import Answer, Listener
+    from actors.telemetry.http import Answer
 
 ENDING: Final = (signal.SIGTERM, signal.SIGINT)
 
@@ -91,22 +92,24 @@ async def _one(system: ActorSystem, url: str, settings: Settings, *, strict: boo
     from actors.telemetry.recorder import Recorder
     from actors.telemetry.tracing import tracer
 
-    clock, name = SystemClock(), settings.name_of_runner
+    clock, name, server = SystemClock(), settings.name_of_runner, TcpServer.from_url(url)
     recorder = Recorder(tracer=tracer(), sinks=[EventLog()])
     probes = Probes(Exposition(recorder, system=system.name, runner=name), clock, actor_types=len(system.actors))
-    listener, address = await _listen(probes.routes(), settings, child)
-    server = TcpServer.from_url(url)
-    runner = system.build_runner(server, name=name, settings=settings, clock=clock, telemetry=recorder, strict=strict, http=address)
-    depths = Depths(server, Keys(system.name), runner)
     told = asyncio.Event()
 
     async def work() -> None:
-        async with runner:
-            watch_runner(recorder, runner, clock)
-            depths.watch(recorder)
-            probes.runner = runner
-            await told.wait()
-            probes.draining = True
+        async with _listening(probes.routes(), settings, child) as address:
+            runner = system.build_runner(server, name=name, settings=settings, clock=clock, telemetry=recorder, strict=strict, http=address)
+            depths = Depths(server, Keys(system.name), runner)
+            try:
+                async with runner:
+                    watch_runner(recorder, runner, clock)
+                    depths.watch(recorder)
+                    probes.runner = runner
+                    await told.wait()
+                    probes.draining = True
+            finally:
+                await depths.close()
 
     working = asyncio.create_task(work(), name="runner")
 
@@ -120,18 +123,14 @@ async def _one(system: ActorSystem, url: str, settings: Settings, *, strict: boo
             working.cancel()
 
     _on_ending(end, follow_parent=child is not None)
-    try:
-        await asyncio.wait({working})
-        if working.cancelled():
-            return 0
-        if isinstance(error := working.exception(), ServiceFailed):
-            _log.critical("the runner ends: %s", error)
-            return FAILED
-        working.result()
+    await asyncio.wait({working})
+    if working.cancelled():
         return 0
-    finally:
-        await listener.close()
-        await depths.close()
+    if isinstance(error := working.exception(), ServiceFailed):
+        _log.critical("the runner ends: %s", error)
+        return FAILED
+    working.result()
+    return 0
 
 
 async def _several(arguments: list[str], name: str, settings: Settings, processes: int) -> int:
@@ -146,34 +145,37 @@ async def _several(arguments: list[str], name: str, settings: Settings, processe
                 for number in range(processes)
             ]
         )
-        listener, _ = await _listen(fleet.routes(), settings, None)
         _on_ending(fleet.stop, follow_parent=False)
-        try:
+        async with _listening(fleet.routes(), settings, None):
             problem = await fleet.run()
-        finally:
-            await listener.close()
     if problem is not None:
         _log.error("ended: %s", problem)
     return 0 if problem is None else FAILED
 
 
-async def _listen(routes: dict[str, Callable[[], Awaitable[Answer]]], settings: Settings, child: Path | None) -> tuple[Listener, str]:
-    """Open the listener of probes and metrics; return it and the address that others see."""
+@contextlib.asynccontextmanager
+async def _listening(routes: dict[str, Callable[[], Awaitable[Answer]]], settings: Settings, child: Path | None) -> AsyncGenerator[str]:
+    """Answer probes and metrics meanwhile; yields the address that others see."""
     from actors.telemetry.http import Listener
 
     listener = Listener(routes)
-    if child is not None:
-        await listener.listen_unix(str(child))
-        return listener, ""
     try:
-        port = await listener.listen(settings.http_host, settings.http_port)
-    except OSError as error:
-        raise Failure(
-            f"probes and metrics cannot listen on {settings.http_host}:{settings.http_port}: {error.strerror or error}",
-            "give another --http-port (0 picks a free one)",
-        ) from None
-    _log.info("probes and metrics are on port %d: /livez /readyz /metrics", port)
-    return listener, f"{socket.gethostname() if settings.http_host in {'0.0.0.0', '::'} else settings.http_host}:{port}"  # noqa: S104
+        if child is not None:
+            await listener.listen_unix(str(child))
+            yield ""
+            return
+        try:
+            port = await listener.listen(settings.http_host, settings.http_port)
+        except OSError as error:
+            raise Failure(
+                f"probes and metrics cannot listen on {settings.http_host}:{settings.http_port}: {error.strerror or error}",
+                "give another --http-port (0 picks a free one)",
+            ) from None
+        _log.info("probes and metrics are on port %d: /livez /readyz /metrics", port)
+        everywhere = settings.http_host in {"0.0.0.0", "::"}  # noqa: S104 - compared, not bound
+        yield f"{socket.gethostname() if everywhere else settings.http_host}:{port}"
+    finally:
+        await listener.close()
 
 
 def _on_ending(end: Callable[[], None], *, follow_parent: bool) -> None:
