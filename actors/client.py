@@ -17,6 +17,7 @@ import msgspec
 from xxhash import xxh3_64_intdigest, xxh3_128_digest
 
 from actors._mailbox.calls import Call, Calls, budget_ms, failure, refusal
+from actors._mailbox.dead_letters import DeadLetters
 from actors._mailbox.inbox import BLOCK, Inbox
 from actors._mailbox.outcomes import Code, Outcome
 from actors._mailbox.sender import Item, Result, Sender, Special
@@ -99,6 +100,11 @@ class Client:
 
     def stream(self, call: Outgoing, /) -> AsyncGenerator[bytes, None]:
         """Yield the bodies of a streaming reply; what iterating over a ref's message does before decoding."""
+        raise NotImplementedError
+
+    @property
+    def dead_letters(self) -> DeadLetters:
+        """The messages that were set aside: to list, show, replay and purge."""
         raise NotImplementedError
 
     async def __aenter__(self) -> Self:
@@ -249,6 +255,11 @@ class ConnectedClient(Client):
         return Backoff(random=self._random, initial=0.02, maximum=1.0)
 
     # the public surface
+
+    @property
+    def dead_letters(self) -> DeadLetters:
+        """The messages that were set aside: to list, show, replay and purge."""
+        return DeadLetters(self.sending.until_up, self._keys)
 
     def get(self, cls: type[A], key: str) -> A:
         """See :meth:`Client.get`."""

@@ -19,6 +19,7 @@ import msgspec
 
 from actors._mailbox.calls import Call, budget_ms
 from actors._mailbox.commit import operate
+from actors._mailbox.dead_letters import DeadLetters
 from actors._mailbox.sender import Fence, Special
 from actors._runner.activation import Phase
 from actors._runner.engine import DERIVED, DERIVED_LIFE
@@ -49,6 +50,11 @@ class TurnClient(Client):
     def get(self, cls: Any, key: str) -> Any:
         """Return a ref that sends as part of this turn."""
         return make_ref(cls, key, self)
+
+    @property
+    def dead_letters(self) -> DeadLetters:
+        """The messages that were set aside. Looking at them or replaying them is not part of the turn."""
+        return self._world.client.dead_letters
 
     def next_id(self) -> str:
         """Return a new id."""
