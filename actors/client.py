@@ -310,6 +310,7 @@ class ConnectedClient(Client):
             timeout,
         )
         under_way.record = record
+        under_way.idempotency_key = options.idempotency_key or ""
         payload = self._encode(
             call,
             Envelope(

@@ -44,6 +44,11 @@ def budget_ms(timeout: float) -> int:
     return max(1, int((timeout - min(0.02, timeout * 0.1)) * 1000))
 
 
+def timeout_of(budget: int) -> float:
+    """Return the seconds that the caller of a message with this budget waits: the reverse of :func:`budget_ms`."""
+    return round((budget + 20) / 1000 if budget >= 180 else budget / 900, 3)  # noqa: PLR2004 - a tenth of 200 ms is 20 ms
+
+
 class Call(Item):
     """One call under way, from its message's send to its outcome."""
 
@@ -53,6 +58,7 @@ class Call(Item):
         "actor_type",
         "begun",
         "future",
+        "idempotency_key",
         "key",
         "message_id",
         "method",
@@ -78,6 +84,7 @@ class Call(Item):
         self.acknowledged = False
         self.notice: ClusterError | None = None
         self.record: Record | None = None
+        self.idempotency_key = ""
         self.begun = calls.loop.time()
         self.timer: asyncio.TimerHandle | None = None
 
@@ -110,7 +117,9 @@ class Call(Item):
             elif outcome.code is Code.JOINED:
                 self.acknowledged = True
             else:
-                self.fail(refusal(outcome, self.actor_type, self.key, self.method, self.label))
+                self.fail(
+                    refusal(outcome, self.actor_type, self.key, self.method, self.label, self.idempotency_key)
+                )
         else:
             self.fail(failure(outcome, self.actor_type, self.key, self.method))
 

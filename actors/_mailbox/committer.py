@@ -75,6 +75,11 @@ class Committer:
         """Whether a batch is under way."""
         return bool(self._parts)
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is gathered or under way."""
+        return not (self._parts or self._dirty or self._suspect)
+
     def holds(self, ledger: Ledger) -> bool:
         """Whether effects of ``ledger`` are gathered or under way."""
         return (

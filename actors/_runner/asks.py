@@ -102,6 +102,7 @@ class TurnClient(Client):
             calls, calls.number(), world.label_of(address.type, address.key), address.type, address.key, call.method, message_id, timeout
         )
         under_way.record = record
+        under_way.idempotency_key = call.options.idempotency_key or ""
         headers, span = self._headers(call, message_id, ask=True)
         payload = encode(
             Envelope(

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
+from actors._mailbox.calls import timeout_of
 from actors._mailbox.commit import CLEARED, Effects, Ledger, operate
 from actors._runner.activation import Activation, Message, Phase, entry_order
 from actors._runner.turn import Cut, Turn, root_of
@@ -677,7 +678,7 @@ class Engine:
                 waiting = ", ".join(f"{kind}/{key}" for kind, key in turn.waiting_on or ())
                 seconds = self._boottime() - (turn.started_at or turn.deadline - envelope.budget_ms / 1000)
                 failure = AskTimeout(
-                    timeout=envelope.budget_ms / 1000,
+                    timeout=timeout_of(envelope.budget_ms),
                     stage="running",
                     seconds=max(seconds, 0.0),
                     waiting_on=waiting,
@@ -718,7 +719,7 @@ class Engine:
         envelope = message.envelope
         effects = Effects(message.entry, activation)
         failure = AskTimeout(
-            timeout=envelope.budget_ms / 1000,
+            timeout=timeout_of(envelope.budget_ms),
             stage="queued" if stage == "queued" else "running",
             seconds=envelope.budget_ms / 1000,
             actor_type=envelope.type,

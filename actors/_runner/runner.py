@@ -27,6 +27,7 @@ from actors._redis.channel import Channel
 from actors._redis.connection import Server
 from actors._redis.faults import RedisFault
 from actors._redis.keys import Keys
+from actors._runner.activation import Phase
 from actors._runner.asks import TurnClient
 from actors._runner.backlogs import Backlogs
 from actors._runner.closing import Closing
@@ -236,6 +237,39 @@ class Runner:
         shards = len(self._world.shards)
         await self.placement.stop()
         self.telemetry.emit(RunnerStopped(runner=self.id.name, shards=shards, seconds=time.monotonic() - started))
+
+    def abandon(self) -> None:
+        """Be as if the process had died: from here on nothing is run, sent, told or given back.
+
+        Leaving then only cleans up on this side; the others wait for the lease.
+        """
+        self._drained = True
+        if hasattr(self, "placement"):
+            self.placement.lease.end()
+        if hasattr(self._world, "committer"):
+            self._world.committer.close()
+        if hasattr(self._world, "client"):
+            self._world.client.sender.close()
+
+    def unfinished(self) -> list[str]:
+        """Name what is under way: activations, turns, messages in memory, commits, sends. Streaming replies are not counted."""
+        world = self._world
+        found: list[str] = []
+        for shard in world.shards.values():
+            for activation in shard.activations.values():
+                address = activation.address
+                if activation.phase in {Phase.LOADING, Phase.CLOSING}:
+                    found.append(f"{address} is {activation.phase.value}")
+                found += [f"{turn.label} runs" for turn in activation.running]
+                if activation.queue:
+                    found.append(f"{len(activation.queue)} messages of {address} wait, {activation.queue[0].envelope.method} first")
+                if activation.threads:
+                    found.append(f"a handler of {address} runs in a thread")
+        if not world.committer.idle:
+            found.append("a commit is under way")
+        if world.client.sender.queued:
+            found.append(f"{world.client.sender.queued} sends are under way")
+        return found
 
     async def _build(self) -> None:
         world = self._world
