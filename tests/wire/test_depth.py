@@ -26,13 +26,10 @@ VALUES = st.recursive(
 
 
 def depth(value: Any) -> int:
-    match value:
-        case list():
-            return 1 + max(map(depth, value), default=0)
-        case dict():
-            return 1 + max(map(depth, value.values()), default=0)
-        case _:
-            return 0
+    if isinstance(value, list | dict):
+        items: Any = value
+        return 1 + max((depth(item) for item in (items.values() if isinstance(value, dict) else items)), default=0)
+    return 0
 
 
 @given(VALUES, st.integers(0, 6))

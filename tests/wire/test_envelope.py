@@ -22,7 +22,9 @@ EXTRAS = st.builds(
     kind=st.sampled_from(Kind),
     attempt=st.integers(0, 100),
 )
-ARGUMENTS = st.dictionaries(TEXT, st.integers() | TEXT | st.lists(st.booleans(), max_size=5), max_size=4).map(msgspec.msgpack.encode)
+ARGUMENTS = st.dictionaries(TEXT, st.integers(-(1 << 63), 1 << 63) | TEXT | st.lists(st.booleans(), max_size=5), max_size=4).map(
+    msgspec.msgpack.encode
+)
 ENVELOPES = st.builds(
     Envelope,
     version=st.just(NEWEST),
@@ -49,6 +51,14 @@ def plain(**changes: Any) -> Envelope:
     return Envelope(**(fields | changes))
 
 
+def outcome_of(raw: bytes) -> str:
+    try:
+        decode(raw)
+    except Unreadable as error:
+        return error.why
+    return "an envelope"
+
+
 @given(ENVELOPES)
 def test_what_goes_in_comes_out(envelope: Envelope) -> None:
     again = decode(encode(envelope))
@@ -63,10 +73,7 @@ def test_what_goes_in_comes_out(envelope: Envelope) -> None:
 @example(b"\x99" + b"\x01" * 9)
 def test_any_bytes_are_an_envelope_or_unreadable(raw: bytes) -> None:
     """A message that cannot be read must not stop the reader of those behind it."""
-    try:
-        decode(raw)
-    except Unreadable as error:
-        assert error.why in ("not_msgpack", "wrong_version", "wrong_shape", "too_deep")
+    assert outcome_of(raw) in ("an envelope", "not_msgpack", "wrong_version", "wrong_shape", "too_deep")
 
 
 @given(ENVELOPES, st.data())
@@ -74,10 +81,9 @@ def test_a_damaged_envelope_is_an_envelope_or_unreadable(envelope: Envelope, dat
     raw = bytearray(encode(envelope))
     for _ in range(data.draw(st.integers(1, 4))):
         raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
-    try:
-        decode(bytes(raw[: data.draw(st.integers(0, len(raw)))]))
-    except Unreadable as error:
-        assert str(error)
+    cut = data.draw(st.integers(0, len(raw)))
+
+    assert outcome_of(bytes(raw[:cut])) in ("an envelope", "not_msgpack", "wrong_version", "wrong_shape", "too_deep")
 
 
 @pytest.mark.parametrize("extra", [0, 300])
@@ -138,7 +144,8 @@ import threading
 from actors.wire.envelope import Unreadable, decode
 outcome = []
 def read():
-    for raw in (b"\\x91" * 200_000, b"\\x99\\x01" + b"\\x91" * 200_000, b"\\x96\\x01\\xa1a\\xa1k\\xa1m" + b"\\x81\\xa1x" * 50_000, b"\\x96\\x01\\xa1a\\xa1k\\xa1m" + b"\\x91" * 248):
+    envelope = b"\\x96\\x01\\xa1a\\xa1k\\xa1m"
+    for raw in (b"\\x91" * 200_000, b"\\x99\\x01" + b"\\x91" * 200_000, envelope + b"\\x81\\xa1x" * 50_000, envelope + b"\\x91" * 248):
         try:
             decode(raw)
         except Unreadable as error:
