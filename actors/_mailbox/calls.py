@@ -41,7 +41,7 @@ _PROBE = 0.5
 
 def budget_ms(timeout: float) -> int:
     """Return the budget a message carries for a caller that waits ``timeout``: a little less, for the verdict's way back."""
-    return max(1, int((timeout - min(0.02, timeout * 0.1)) * 1000))
+    return max(1, round((timeout - min(0.02, timeout * 0.1)) * 1000))
 
 
 def timeout_of(budget: int) -> float:

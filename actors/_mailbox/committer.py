@@ -180,9 +180,12 @@ class Committer:
         self.commits += 1
         turns = 0
         target = self._target
-        for (ledger, effects), digit in zip(parts, digits, strict=True):
+        # All sequences first: what a ledger's owner does next may send another ledger's next part.
+        for (ledger, _), digit in zip(parts, digits, strict=True):
             if digit == _APPLIED or digit == _APPLIED_BEFORE:  # noqa: PLR1714 - the hot path
                 ledger.sequence += 1
+        for (ledger, effects), digit in zip(parts, digits, strict=True):
+            if digit == _APPLIED or digit == _APPLIED_BEFORE:  # noqa: PLR1714 - the hot path
                 turns += len(effects)
                 target.committed(ledger, effects)
             else:

@@ -100,6 +100,7 @@ class Host:
         for activation in held:
             world.engine.pump(activation)
         await asyncio.gather(*[reader.attach(shards) for reader, shards in by_reader.items()])
+        world.parking.look()
 
     async def drain(self, shard_id: ShardId) -> str | None:
         """Finish what runs, commit, deactivate; return the token to release, or ``None`` if the shard was lost."""

@@ -1,9 +1,10 @@
 """Messages for a type or method that this code does not have.
 
-They leave the shard's stream for a bounded one of their own and wait there for a runner
-that knows them; an asker is told at once why it waits, for the error at its deadline.
-A runner looks through what is parked when it starts and when the members change, and
-puts back what it knows; what nobody has come for in a day goes to the dead letters.
+They leave the shard's stream for one of their own and wait there for an owner of the
+shard that knows them; an asker is told at once why it waits, for the error at its
+deadline. A runner looks through what is parked when it takes shards, when the members
+change, and now and then; it puts back what it knows of its own shards. What nobody has
+come for in a day goes to the dead letters, and the oldest where there are too many.
 """
 
 from __future__ import annotations
@@ -15,11 +16,10 @@ from typing import TYPE_CHECKING, Any
 from actors._mailbox.commit import Effects, operate
 from actors._redis import scripts
 from actors._redis.faults import RedisFault
-from actors.errors import ClusterError, UnknownActorType, UnknownMessage
-from actors.ids import shard_of
+from actors.errors import ClusterError, DeadLettered, UnknownActorType, UnknownMessage
 from actors.telemetry.events import MessagesParked
 from actors.wire.envelope import Envelope, Unreadable, decode
-from actors.wire.reply import encode_notice
+from actors.wire.reply import encode_error, encode_notice
 
 if TYPE_CHECKING:
     from actors._runner.shard import OwnedShard
@@ -101,8 +101,10 @@ class Parking:
                 expired.append((entry, fields))
                 continue
             spec = world.specs.get(envelope.type)
+            label = fields.get(b"s", b"").decode(errors="replace")
             if spec is not None and envelope.method in spec.methods:
-                label = shard_of(envelope.type, envelope.key, world.settings.shards, spec.shard_group).label
+                if label not in world.shards:
+                    continue  # its owner decides: another might have to park it again
                 keys.append(world.keys.mailbox(label))
                 args += (entry, raw)
                 self._told.pop((envelope.type, envelope.method), None)
@@ -111,6 +113,7 @@ class Parking:
         connection = world.state.connection
         if connection is not None and args:
             scripts.submit(connection, self._unpark, keys, args, _ignore)
+        # Bounded: what is over the number of dead letters kept goes there, the oldest first.
         for entry, fields in expired:
             self._expire(entry, fields)
         if len(reply) == _PAGE:
@@ -125,14 +128,32 @@ class Parking:
         if connection is None:
             return
         text = f"no running runner has had {kind} for {world.settings.parked_ttl:g} s"
+        raw = fields.get(b"d", b"")
+        record, prefix, body = "", "", b""
+        try:
+            envelope = decode(raw, max_depth=world.settings.max_depth)
+        except Unreadable:
+            pass
+        else:
+            if envelope.extra is not None and envelope.extra.record is not None:
+                record = world.keys.record(envelope.extra.record.suffix)
+                prefix = envelope.extra.record.prefix
+                body = encode_error(
+                    DeadLettered(
+                        why=text,
+                        message_id=envelope.id,
+                        actor_type=envelope.type,
+                        key=envelope.key,
+                        method=envelope.method,
+                    )
+                )
         scripts.submit(
             connection,
             scripts.load("expire_parked"),
-            [world.keys.parked, world.keys.dead, world.keys.dead_lost],
+            [world.keys.parked, world.keys.dead, world.keys.dead_lost, record or world.keys.parked],
             [
-                entry,
-                world.settings.dead_letter_capacity,
-                *("d", fields.get(b"d", b""), "r", "unknown", "e", text, "s", fields.get(b"s", b"")),
+                *(entry, world.settings.dead_letter_capacity, 1 if record else 0, prefix, body),
+                *("d", raw, "r", "unknown", "e", text, "s", fields.get(b"s", b"")),
                 *("i", fields.get(b"i", b""), "a", 0, "t", int(world.redis_clock.now_ms())),
             ],
             _ignore,

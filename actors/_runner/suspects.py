@@ -27,7 +27,7 @@ class Suspects:
     def __init__(self, world: World) -> None:
         self._world = world
         self._script = scripts.load("mark")
-        self._asked: set[int] = set()
+        self._asked: set[tuple[str, bytes]] = set()
         self._ready: dict[bytes, Activation] = {}
         self._alone: bytes | None = None
         self._queue: list[tuple[Activation, Message]] = []
@@ -39,9 +39,10 @@ class Suspects:
         if self._ready.get(message.entry) is activation:
             del self._ready[message.entry]
             return True
-        if id(message) in self._asked:
+        asked = (activation.shard.label, message.entry)
+        if asked in self._asked:
             return False
-        self._asked.add(id(message))
+        self._asked.add(asked)
         if message.entry in activation.shard.marks:
             self._queue.append((activation, message))
             self._next()
@@ -62,6 +63,11 @@ class Suspects:
         ):
             self._release(self._alone)
         self._queue = [pair for pair in self._queue if pair[0] is not activation]
+        for message in activation.queue:
+            self._asked.discard((activation.shard.label, message.entry))
+            self._ready.pop(message.entry, None)
+            if message.entry == self._alone:
+                self._release(message.entry)
 
     def _schedule(self) -> None:
         if not self._scheduled:
@@ -83,7 +89,7 @@ class Suspects:
         while self._alone is None and self._queue:
             activation, message = self._queue.pop(0)
             if activation.phase is Phase.GONE or message not in activation.queue:
-                self._asked.discard(id(message))
+                self._asked.discard((activation.shard.label, message.entry))
                 continue
             self._alone = message.entry
             self._mark([(activation, message)])
@@ -122,7 +128,7 @@ class Suspects:
         engine.begin()
         try:
             for (activation, message), count in zip(pairs, reply, strict=True):
-                self._asked.discard(id(message))
+                self._asked.discard((activation.shard.label, message.entry))
                 if activation.phase is Phase.GONE or not activation.queue or activation.queue[0] is not message:
                     self._release(message.entry)
                 elif count > self._world.settings.crash_limit:
