@@ -42,10 +42,7 @@ def servers() -> Iterator[Callable[[str], EmbeddedServer]]:
 async def connection(request: pytest.FixtureRequest, servers: Callable[[str], EmbeddedServer]) -> AsyncIterator[Connection]:
     """A connection to an empty server of each kind."""
     server: Server
-    if request.param == "fake":
-        server = FakeServer()
-    else:
-        server = TcpServer.from_url(servers(request.param).url)
+    server = FakeServer() if request.param == "fake" else TcpServer.from_url(servers(request.param).url)
     opened = await server.connect("test", timeout=5.0)
     await opened.execute("FLUSHALL")
     yield opened

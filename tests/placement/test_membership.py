@@ -53,7 +53,7 @@ def test_a_member_knows_its_types_and_methods() -> None:
         (Holder("a", 6.0), None, False),
     ],
 )
-def test_only_a_renewal_makes_time_to_live_grow(before: Holder, now: Holder | None, alive: bool) -> None:
+def test_only_a_renewal_makes_time_to_live_grow(before: Holder, now: Holder | None, *, alive: bool) -> None:
     assert renewed(before, now) is alive
 
 

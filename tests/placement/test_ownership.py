@@ -81,7 +81,7 @@ def expected(outcome: int, record: Record) -> Plan:
         (MINE_LATER, True, "100", False, LOST_THEN_ACQUIRE),
     ],
 )
-def test_what_is_done_about_a_shard(record: Record, wanted: bool, held: str | None, other_dead: bool, outcome: int) -> None:
+def test_what_is_done_about_a_shard(record: Record, *, wanted: bool, held: str | None, other_dead: bool, outcome: int) -> None:
     done = plan(
         me=ME,
         wanted={S} if wanted else set(),

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from actors._placement.assignment import eligible, stands
 from actors._redis.faults import Loading
 from actors.settings import Settings
 from actors.testing.faults import Action, Call, Delays, Disconnects, DropsReply, DropsRequest, ExecutesLate, Fails
@@ -92,9 +93,10 @@ class Storm:
                 case 5:
                     faults.partition(victim.name, "placement")
                     self.later(faults.heal, victim.name, "placement", late=random.random() < 0.5)
-                case _ if random.random() < 0.2:
-                    world.server.stop()
-                    self.later(world.server.start)
+                case _:
+                    if random.random() < 0.2:
+                        world.server.stop()
+                        self.later(world.server.start)
 
     def later(self, call: Any, *args: Any, **kwargs: Any) -> None:
         seconds = self.random.choice([0.05, 0.5, 2.0, LEASE, LEASE * 1.5, LEASE * 3])
@@ -130,16 +132,16 @@ class Storm:
 
         def settled() -> bool:
             self.bury()
-            owners = world.owners()
+            owners, names = world.owners(), {runner.name for runner in world.runners}
             return (
                 sum(runner.held for runner in world.runners) == SHARDS
                 and all(
-                    owners[shard.label] == runner.incarnation and set(runner.host.held) == set(runner.service.assignment.wanted(runner.name))
+                    stands(runner.service.assignment, eligible(runner.service.members.values()), {"default": SHARDS})
                     for runner in world.runners
-                    for shard in runner.host.held
                 )
-                and len({runner.service.assignment.version for runner in world.runners}) == 1
-                and all(runner.service.lease.trusted() for runner in world.runners)
+                and all(runner.service.lease.trusted() and set(runner.service.members) == names for runner in world.runners)
+                and all(set(runner.host.held) == set(runner.service.assignment.wanted(runner.name)) for runner in world.runners)
+                and all(owners[shard.label] == runner.incarnation for runner in world.runners for shard in runner.host.held)
             )
 
         await world.until(settled, within=LEASE * 3 + 30)

@@ -9,6 +9,7 @@ import pytest
 
 from actors._placement.membership import Member
 from actors._placement.service import Statistics
+from actors._redis.connection import Server
 from actors._redis.faults import Loading, OutOfMemory, ReadOnly
 from actors.errors import ConfigurationError
 from actors.settings import Settings
@@ -618,7 +619,11 @@ def test_a_frozen_runner_whose_name_was_taken_ends_when_it_thaws(virtually: Virt
     async def scenario(world: FakeWorld) -> None:
         (a,) = await world.join("a")
         world.server.faults.pause("a")
-        world.server_for = lambda _name: world.server.for_owner("a, the second")
+
+        def another_host(name: str) -> Server:
+            return world.server.for_owner(f"{name}, the second")
+
+        world.server_for = another_host
         (second,) = await world.join("a")
         await world.until(lambda: second.held == 64)
         world.server.faults.resume("a")

@@ -134,14 +134,14 @@ class Runner:
 class World:
     """A server and the runners on it."""
 
-    def __init__(self, clock: Clock, settings: Settings, server_for: Callable[[str], Server]) -> None:
+    def __init__(self, clock: Clock, settings: Settings, server_for: Callable[[str], Server], *, incarnations_from: int = 1) -> None:
         self.clock = clock
         self.settings = settings
         self.server_for = server_for
         self.keys = Keys("bank")
         self.referee = Referee()
         self.runners: list[Runner] = []
-        self._made = 0
+        self._made = incarnations_from - 1
 
     def runner(self, name: str, settings: Settings | None = None) -> Runner:
         self._made += 1
