@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from random import Random
 from typing import Any, Protocol
 
@@ -50,9 +50,7 @@ class CommitTarget(Protocol):
 class Committer:
     """Commits the effects of all shards of one slot group."""
 
-    def __init__(
-        self, channel: Channel, keys: Keys, limits: Limits, target: CommitTarget, *, random: Random, batches: Histogram
-    ) -> None:
+    def __init__(self, channel: Channel, keys: Keys, limits: Limits, target: CommitTarget, *, random: Random, batches: Histogram) -> None:
         self._channel = channel
         self._keys = keys
         self._limits = limits
@@ -82,11 +80,7 @@ class Committer:
 
     def holds(self, ledger: Ledger) -> bool:
         """Whether effects of ``ledger`` are gathered or under way."""
-        return (
-            bool(ledger.gathered)
-            or any(part[0] is ledger for part in self._parts)
-            or any(part[0] is ledger for part in self._suspect)
-        )
+        return bool(ledger.gathered) or any(part[0] is ledger for part in self._parts) or any(part[0] is ledger for part in self._suspect)
 
     def add(self, ledger: Ledger, effects: Effects) -> None:
         """Gather ``effects`` behind those already gathered for ``ledger``."""

@@ -15,6 +15,7 @@ from actors.actor import Actor
 from actors.client import Client
 from actors.errors import ClusterError
 from actors.message import message
+from actors.supervision import Retry
 from tests.integration.system import system
 
 OPENING = 1_000_000
@@ -39,19 +40,31 @@ class Account(Actor[AccountState]):
     """Sends money to others and receives it."""
 
     @message
-    async def transfer(self, to: str, amount: int, number: int, sender: str, order: int) -> None:
-        """Take the amount off here and have it arrive there: both or neither."""
+    async def transfer(self, to: str, amount: int, number: int, sender: str, order: int, way: str = "tell", defects: int = 0) -> None:
+        """Take the amount off here and have it arrive there: both or neither.
+
+        ``way``: it arrives by a ``tell``, an ``ask``, or ``later``. ``defects``: so many runs fail at their end.
+        """
         self._in_order(sender, order)
         self.state.balance -= amount
         self.state.sent.append(number)
-        following = self.state.next.get(to, 0) + 1
-        self.state.next[to] = following
-        await self.client.get(Account, to).receive.tell(amount, number, self.key, following)
+        target = self.client.get(type(self), to)
+        if way == "ask":
+            await target.receive(amount, number, "", 0)
+        elif way == "later":
+            await target.receive.options(after=0.2).tell(amount, number, "", 0)
+        else:
+            following = self.state.next.get(to, 0) + 1
+            self.state.next[to] = following
+            await target.receive.tell(amount, number, self.key, following)
+        if self.context.attempt <= defects:
+            raise RuntimeError("a defect on purpose")
 
     @message
     async def receive(self, amount: int, number: int, sender: str, order: int) -> None:
-        """Add the amount of somebody's transfer."""
-        self._in_order(f"account {sender}", order)
+        """Add the amount of somebody's transfer. What was sent by an ask or with a delay has no place in an order."""
+        if order:
+            self._in_order(f"account {sender}", order)
         self.state.balance += amount
         self.state.received.append(number)
 
@@ -65,6 +78,11 @@ class Account(Actor[AccountState]):
         if order <= last:
             self.state.disorder.append(f"{sender}: {order} after {last}")
         self.state.last[sender] = max(order, last)
+
+
+@system.actor(mailbox_capacity=3, retry=Retry(max_attempts=5, initial=0.02, maximum=0.1))
+class NarrowAccount(Account):
+    """The same with a queue so short that most of its messages go through its backlog."""
 
 
 @dataclass
@@ -95,6 +113,12 @@ class Transfers:
     pause: float = 0.01
     timeout: float = 30.0
     prefix: str = "a"
+    kind: type[Account] = Account
+    ways: Sequence[str] = ("tell",)
+    burst: int = 1
+    """Most transfers a caller makes at once."""
+    defects: float = 0.0
+    """Share of the transfers whose first runs fail."""
     acknowledged: list[int] = field(default_factory=list[int])
     unknown: list[int] = field(default_factory=list[int])
     refused: list[int] = field(default_factory=list[int])
@@ -134,14 +158,23 @@ class Transfers:
 
     async def one(self) -> None:
         """Make one transfer and note what became of it."""
-        source, target = self._random.sample(self.keys, 2)
+        chance = self._random
+        source, target = chance.sample(self.keys, 2)
+        way = chance.choice(self.ways)
+        if way == "ask" and source > target:
+            source, target = target, source  # no circle of accounts that ask each other
         self._number += 1
         number = self._number
         self._orders[source] += 1
+        defects = chance.randint(1, 2) if chance.random() < self.defects else 0
         began = time.monotonic()
         try:
-            ref = self.client.get(Account, source)
-            await ref.transfer.options(timeout=self.timeout)(target, self._random.randint(1, 100), number, self._name, self._orders[source])
+            await (
+                self.client.get(self.kind, source)
+                .transfer.options(timeout=self.timeout)(
+                    target, chance.randint(1, 100), number, self._name, self._orders[source], way, defects
+                )
+            )
         except ClusterError as error:
             self.errors.append(f"{number}: {type(error).__name__}: {error}")
             (self.refused if error.outcome == "not_delivered" else self.unknown).append(number)
@@ -151,7 +184,7 @@ class Transfers:
 
     async def _call(self) -> None:
         while not self._stopping:
-            await self.one()
+            await asyncio.gather(*[self.one() for _ in range(self._random.randint(1, self.burst))])
             await asyncio.sleep(self.pause)
 
     async def audit(self, *, within: float = 30.0) -> Audit:
@@ -165,7 +198,7 @@ class Transfers:
             await asyncio.sleep(0.1)
 
     async def _audit(self) -> Audit:
-        accounts = [self.client.get(Account, key) for key in self.keys]
+        accounts = [self.client.get(self.kind, key) for key in self.keys]
         statements = await asyncio.gather(*[account.statement() for account in accounts])
         sent = Counter(number for statement in statements for number in statement.sent)
         received = Counter(number for statement in statements for number in statement.received)

@@ -8,7 +8,7 @@ import random
 import pytest
 
 from actors.client import Client
-from tests.integration.bank import Transfers
+from tests.integration.bank import NarrowAccount, Transfers
 from tests.integration.fleet import Fleet
 from tests.integration.system import LEASE
 
@@ -17,23 +17,40 @@ pytestmark = [pytest.mark.server, pytest.mark.chaos]
 
 @pytest.mark.timeout(90)
 async def test_kills_and_freezes_lose_and_double_nothing(fleet: Fleet, client: Client, seed: int) -> None:
-    await storm(fleet, client, seed, kills=3, freezes=1)
+    """Plain transfers, as they come."""
+    await storm(fleet, Transfers(client, seed), kills=3, freezes=1)
+
+
+@pytest.mark.timeout(90)
+async def test_kills_and_freezes_while_messages_wait_in_backlogs_fail_and_ask(fleet: Fleet, client: Client, seed: int) -> None:
+    """Short queues, bursts, defects, asks inside turns, delayed sends: every way a message can go."""
+    load = Transfers(client, seed, kind=NarrowAccount, accounts=30, ways=("tell", "ask", "later"), burst=12, defects=0.1, pause=0.05)
+    await storm(fleet, load, kills=2, freezes=1)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 async def test_twenty_kills_and_five_long_freezes_lose_and_double_nothing(fleet: Fleet, client: Client, seed: int) -> None:
-    await storm(fleet, client, seed, kills=20, freezes=5)
+    """The same as the first, long."""
+    await storm(fleet, Transfers(client, seed), kills=20, freezes=5)
 
 
-async def storm(fleet: Fleet, client: Client, seed: int, *, kills: int, freezes: int) -> None:
-    chance = random.Random(seed)
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+async def test_twenty_kills_and_five_long_freezes_while_messages_wait_fail_and_ask(fleet: Fleet, client: Client, seed: int) -> None:
+    """The same as the second, long."""
+    load = Transfers(client, seed, kind=NarrowAccount, accounts=30, ways=("tell", "ask", "later"), burst=12, defects=0.1, pause=0.05)
+    await storm(fleet, load, kills=20, freezes=5)
+
+
+async def storm(fleet: Fleet, load: Transfers, *, kills: int, freezes: int) -> None:
+    """Run ``load`` while runners are killed and frozen past their lease; nothing may be missing at the end."""
+    chance = random.Random(load.seed)
     blows = ["kill"] * kills + ["freeze"] * freezes
     chance.shuffle(blows)
     await fleet.start("r0", "r1", "r2")
     names = 3
 
-    load = Transfers(client, seed)
     async with load:
         await load.until(300)
         for blow in blows:
@@ -41,16 +58,17 @@ async def storm(fleet: Fleet, client: Client, seed: int, *, kills: int, freezes:
             if blow == "kill":
                 victim.kill()
                 await victim.ended()
-                (survivor,) = await fleet.start(f"r{names}")
+                await fleet.start(f"r{names}")
                 names += 1
             else:
+                lapses = victim.count("LeaseExpired")
                 victim.freeze()
                 await asyncio.sleep(LEASE + 1)
                 victim.thaw()
-                await victim.event("LeaseExpired")
+                await victim.event("LeaseExpired", after=lapses)
             await load.go_on(300)
     audit = await load.audit()
 
-    print(audit.acknowledged, "acknowledged;", len(load.unknown), "unknown;", load.slowest, "slowest")
-    assert audit.clean, audit
+    print(f"{audit.acknowledged} acknowledged; the slowest took {load.slowest:.2f} s")
     assert not load.errors
+    assert audit.clean, audit
