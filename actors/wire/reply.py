@@ -49,7 +49,10 @@ END_OF_STREAM: Final = End()
 class Method(Protocol):
     """What decoding a reply needs to know of the method."""
 
-    decode_reply: Callable[..., Any]
+    @property
+    def decode_reply(self) -> Callable[..., Any]:
+        """``(raw, sender, key)``: the value in ``raw``."""
+        ...
 
 
 def encode_value(raw: bytes) -> bytes:

@@ -26,9 +26,11 @@ VALUES = st.recursive(
 
 
 def depth(value: Any) -> int:
-    if isinstance(value, list | dict):
-        items: Any = value
-        return 1 + max((depth(item) for item in (items.values() if isinstance(value, dict) else items)), default=0)
+    items: Any = value
+    if isinstance(value, dict):
+        return 1 + max(map(depth, items.values()), default=0)
+    if isinstance(value, list):
+        return 1 + max(map(depth, items), default=0)
     return 0
 
 
