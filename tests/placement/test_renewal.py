@@ -62,7 +62,7 @@ class Renewing:
     async def until(self, holds: Callable[[], object]) -> None:
         async with asyncio.timeout(10):
             while not holds():
-                await asyncio.sleep(0.005)
+                await self.clock.sleep(0.005)
 
 
 @pytest.fixture
