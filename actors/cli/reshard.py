@@ -68,16 +68,18 @@ async def reshard_all(connection: Connection, keys: Keys, new: int) -> int:
     groups = sorted(name.removeprefix("shards:") for name in facts if name.startswith("shards:"))
     if not groups:
         raise Failure("no runner has ever started, so nothing is recorded", f"start the first one with --shards {new}")
-    return sum(
-        [await _Group(ReshardStore(connection, keys, group), PlacementStore(connection, keys), group, new).run() for group in groups]
-    )
+    moved = 0
+    for group in groups:
+        moved += await _Group(ReshardStore(connection, keys, group), PlacementStore(connection, keys), keys, group, new).run()
+    return moved
 
 
 class _Group:
     """One shard group on its way."""
 
-    def __init__(self, store: ReshardStore, placement: PlacementStore, group: str, new: int) -> None:
+    def __init__(self, store: ReshardStore, placement: PlacementStore, keys: Keys, group: str, new: int) -> None:
         self._store = store
+        self._keys = keys
         self._placement = placement
         self._group = group
         self._new = new
@@ -111,6 +113,8 @@ class _Group:
             await self._swap(labels, at)
             await store.note(STRAYS)
         await self._strays(labels)
+        for stream in (self._keys.dead, self._keys.parked):
+            await store.relabel(stream, self._relabelled)
         await store.end(self._new)
         return self._moved
 
@@ -194,6 +198,13 @@ class _Group:
         if envelope.kind is Kind.NUDGE:
             return None
         return label_of(self._group, self._new, envelope.type, envelope.key)
+
+    def _relabelled(self, payload: bytes, label: bytes) -> str:
+        """Return the shard to which a message that was set aside goes back, if it ever does."""
+        text = label.decode()
+        if text.rpartition(".")[0] != self._group:
+            return text
+        return self._target(text, payload) or text
 
     def _same_place(self, label: str) -> str:
         """Return the new shard for what names no actor."""

@@ -9,7 +9,7 @@ from actors._redis import scripts
 from actors.cli.resharding import PARTS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 
     from actors._redis.connection import Connection
     from actors._redis.keys import Keys
@@ -145,6 +145,24 @@ class ReshardStore:
         args = [word for entry, _, payload in entries for word in (entry, payload)]
         moved: int = await scripts.run(self._connection, scripts.load("reshard_move"), keys, args)
         return moved
+
+    async def relabel(self, stream: str, label: Callable[[bytes, bytes], str]) -> None:
+        """Write dead letters or parked messages anew, each with the shard that ``label(envelope, old)`` says; in the end at once."""
+        new = f"{self._keys.tag}:z:{stream.removeprefix(self._keys.tag + ':')}"
+        await self._connection.execute("DEL", new)
+        batch: list[tuple[Any, ...]] = []
+        any_there = False
+        async for entry, flat in self._stream(stream):
+            fields = dict(zip(flat[::2], flat[1::2], strict=False))
+            fields[b"s"] = label(fields.get(b"d", b""), fields.get(b"s", b"")).encode()
+            batch.append(("XADD", new, entry, *(word for pair in fields.items() for word in pair)))
+            any_there = True
+            if len(batch) >= PAGE:
+                await self._all(batch)
+                batch = []
+        await self._all(batch)
+        if any_there:
+            await self._connection.execute("RENAME", new, stream)
 
     # inside
 

@@ -13,7 +13,8 @@ interrupted and done again:
 3. *backlogs*: the streams of held actors are renamed, each by itself.
 4. *swap*: shard by shard, the new layout takes the place of the old, each in one step
    that writes the progress too.
-5. *strays*: what clients have sent meanwhile by the old number is moved to where it belongs.
+5. *strays*: what clients have sent meanwhile by the old number is moved to where it belongs,
+   and what was set aside (dead letters, parked messages) learns where it would go back to.
 6. *end*: the new number is recorded.
 
 Order is kept per actor: entries of all old mailboxes are merged by id, and keep their ids

@@ -83,6 +83,7 @@ async def _one(system: ActorSystem, url: str, settings: Settings, *, strict: boo
     """Run one runner until it is told to end."""
     from actors._redis.connection import TcpServer
     from actors._redis.keys import Keys
+    from actors._runner.memory import settle_collector
     from actors.cli.gauges import Depths, watch_runner
     from actors.cli.probes import Probes
     from actors.clock import SystemClock
@@ -96,6 +97,7 @@ async def _one(system: ActorSystem, url: str, settings: Settings, *, strict: boo
     recorder = Recorder(tracer=tracer(), sinks=[EventLog()])
     probes = Probes(Exposition(recorder, system=system.name, runner=name), clock, actor_types=len(system.actors))
     told = asyncio.Event()
+    settle_collector()
 
     async def work() -> None:
         async with _listening(probes.routes(), settings, child) as address:

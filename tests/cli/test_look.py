@@ -162,3 +162,36 @@ def test_the_schema_names_every_message(shell: Shell) -> None:
     schema = json.loads(shell("schema", "bank:system"))
 
     assert set(schema["actors"]["Account"]["messages"]) == {"deposit", "balance", "fail", "hang"}
+
+
+def test_dead_letters_are_looked_at_replayed_and_purged(shell: Shell) -> None:
+    """The cause is mended, and what it broke goes through: one by one, by kind, or all."""
+    bank_file = shell.folder / "bank.py"
+    broken = bank_file.read_text()
+    runner = shell.start("run", "bank:system", "--max-attempts", "1").ready()
+    bank(shell, "for key in ('a', 'b', 'c'): await client.get(Account, key).fail.tell()\nawait alice.fail.tell()")
+    soon(lambda: len(shell.json("dead-letters", "bank:system")) == 4)
+
+    rows = shell.json("dead-letters", "list", "bank:system", "--key", "b")
+    assert [(row["actor"], row["method"], row["attempts"]) for row in rows] == [("Account/b", "fail", 1)]
+    one = shell.json("dead-letters", "show", "--system", "bank", rows[0]["id"])
+    assert "no idea" in one["error"]
+    assert one["arguments"] == {}
+    assert "Account/alice" in shell("dead-letters", "bank:system")
+    assert "no dead letter is like that" in shell("dead-letters", "bank:system", "--method", "deposit")
+
+    runner.end()
+    bank_file.write_text(broken.replace('raise RuntimeError("no idea")', "self.state.balance += 1000"))
+    shell.start("run", "bank:system").ready()
+    assert "1 replayed" in shell("dead-letters", "replay", "bank:system", rows[0]["id"])
+    soon(lambda: bank(shell, "print(await client.get(Account, 'b').balance())") == 1000)
+    assert "1 purged" in shell("dead-letters", "purge", "bank:system", "--key", "c", "--yes")
+    assert "2 replayed" in shell("dead-letters", "replay", "bank:system", "--all")
+    soon(lambda: bank(shell, "print([await client.get(Account, k).balance() for k in ('a', 'b', 'c', 'alice')])") == [1000, 1000, 0, 1000])
+
+    assert shell.json("dead-letters", "bank:system") == []
+    assert "there is no dead letter" in shell("dead-letters", "replay", "bank:system", rows[0]["id"], code=1)
+    assert "which dead letters?" in shell("dead-letters", "replay", "bank:system", code=2)
+    assert "do not go together" in shell("dead-letters", "purge", "bank:system", "--all", "--key", "a", code=2)
+    assert "is no id" in shell("dead-letters", "show", "bank:system", "first", code=2)
+    assert "say --yes" in shell("dead-letters", "purge", "bank:system", "--all", code=1)

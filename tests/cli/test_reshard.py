@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from actors._mailbox.dead_letters import DeadLetters
 from actors._placement import facts
 from actors._placement.membership import Member
 from actors._placement.store import PlacementStore
@@ -103,10 +104,19 @@ async def fill(connection: Connection) -> None:
         await connection.execute("HSET", KEYS.own, f"default.{index}", f"{owner} 17 5 0 0-0")
     await connection.execute("HSET", KEYS.marks(label("k1", OLD)), "21-0", "2 17")
     await connection.execute("HSET", KEYS.streams(label("k1", OLD)), "22-0", "inbox 7")
+    for key in ("k5", "k6"):
+        fields = ("d", envelope(key, 0), "r", "attempts", "e", "no idea", "s", label(key, OLD), "t", 5)
+        await connection.execute("XADD", KEYS.dead, f"{50 + len(key) + int(key[1])}-0", *fields)
+        await connection.execute("XADD", KEYS.parked, f"{50 + len(key) + int(key[1])}-0", *fields)
+    await connection.execute("XADD", KEYS.dead, "90-0", "d", b"", "r", "not_msgpack", "s", "gpu.3", "t", 5)
 
 
 async def check(connection: Connection, *, sent: int = 300, shards: int = NEW) -> None:
     """Assert that every message is where it belongs, once, in the order in which it was sent."""
+
+    async def there() -> Connection:
+        return connection
+
     seen: Counter[int] = Counter()
     for index in range(max(OLD, NEW)):
         here = f"default.{index}"
@@ -135,6 +145,11 @@ async def check(connection: Connection, *, sent: int = 300, shards: int = NEW) -
     seen.update(numbers)
     assert await connection.execute("HGETALL", KEYS.held(home)) == [b"Account:k3", b"0 2"]
     assert await connection.execute("HGETALL", KEYS.backlogs) == [home.encode(), str(len(numbers)).encode()]
+    assert [letter.shard async for letter in DeadLetters(there, KEYS).list()] == [label("k5", shards), label("k6", shards), "gpu.3"]
+    assert [dict(_pairs(fields))[b"s"].decode() for _, fields in await connection.execute("XRANGE", KEYS.parked, "-", "+")] == [
+        label("k5", shards),
+        label("k6", shards),
+    ]
     assert seen == Counter({-1: OLD, **dict.fromkeys(range(1, sent + 1), 1)})
     assert await PlacementStore(connection, KEYS).facts() == facts.expected(shards=shards, groups=["default"], slot_groups=1)
     left = await connection.execute("KEYS", f"{KEYS.tag.replace('{', '?').replace('}', '?')}:z:*")
