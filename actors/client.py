@@ -11,7 +11,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Mapping
 from random import Random
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import msgspec
 from xxhash import xxh3_64_intdigest, xxh3_128_digest
@@ -209,9 +209,7 @@ class ConnectedClient(Client):
             shard_capacity=self._settings.shard_capacity,
             backlog_capacity=self._settings.backlog_capacity,
         )
-        self.inbox = Inbox(
-            self.receiving, self._keys, new_incarnation(self._random), clock=self._clock, backoff=self._backoff()
-        )
+        self.inbox = Inbox(self.receiving, self._keys, new_incarnation(self._random), clock=self._clock, backoff=self._backoff())
         self.calls = Calls(self.sender, self.inbox, self.sending, self._keys, self._clock)
         try:
             await self.sending.open()
@@ -247,9 +245,7 @@ class ConnectedClient(Client):
         await self.receiving.close()
 
     def _channel(self, purpose: str, timeout: float) -> Channel:
-        return Channel(
-            self._server, f"{self._name}-{purpose}", clock=self._clock, backoff=self._backoff(), timeout=timeout
-        )
+        return Channel(self._server, f"{self._name}-{purpose}", clock=self._clock, backoff=self._backoff(), timeout=timeout)
 
     def _backoff(self) -> Backoff:
         return Backoff(random=self._random, initial=0.02, maximum=1.0)
@@ -422,9 +418,7 @@ class ConnectedClient(Client):
             extra = Extra(headers=headers)
         payload = self._encode(
             call,
-            Envelope(
-                1, address.type, address.key, call.method, msgspec.Raw(call.payload), message_id, None, 0, extra
-            ),
+            Envelope(1, address.type, address.key, call.method, msgspec.Raw(call.payload), message_id, None, 0, extra),
         )
         self._meter(call).sent += 1
         return _Told(self.shards.label(address.type, address.key), payload, special, group, index, call, message_id)
@@ -508,9 +502,7 @@ class ConnectedClient(Client):
                 method=call.method,
             )
         if len(call.payload) > settings.max_depth and deeper_than(payload, settings.max_depth):
-            raise PayloadTooLarge(
-                limit=settings.max_depth, unit="levels", actor_type=address.type, key=address.key, method=call.method
-            )
+            raise PayloadTooLarge(limit=settings.max_depth, unit="levels", actor_type=address.type, key=address.key, method=call.method)
         return payload
 
     def _headers(self, call: Outgoing) -> dict[str, str] | None:
@@ -545,11 +537,7 @@ class ConnectedClient(Client):
         except RedisFault:
             return False
         facts = dict(zip(flat[::2], flat[1::2], strict=True))
-        counts = {
-            name.removeprefix(b"shards:").decode(): int(value)
-            for name, value in facts.items()
-            if name.startswith(b"shards:")
-        }
+        counts = {name.removeprefix(b"shards:").decode(): int(value) for name, value in facts.items() if name.startswith(b"shards:")}
         if counts:
             self.shards.learn(counts)
         return bool(counts)
@@ -563,9 +551,7 @@ class ConnectedClient(Client):
             async with asyncio.timeout(timeout):
                 await asyncio.shield(self._learning)
         except TimeoutError:
-            raise RunnerUnavailable(
-                waited=timeout, actor_type=call.address.type, key=call.address.key, method=call.method
-            ) from None
+            raise RunnerUnavailable(waited=timeout, actor_type=call.address.type, key=call.address.key, method=call.method) from None
 
     async def _learn(self) -> None:
         while not await self._learn_once():
@@ -746,9 +732,7 @@ def record_of(call: Outgoing) -> str:
 def digest_of(call: Outgoing) -> bytes:
     """Return a hash over what a call asks for: target, method, arguments."""
     address = call.address
-    return xxh3_128_digest(
-        b"\0".join((address.type.encode(), address.key.encode(), call.method.encode(), call.payload))
-    )
+    return xxh3_128_digest(b"\0".join((address.type.encode(), address.key.encode(), call.method.encode(), call.payload)))
 
 
 def due_of(call: Outgoing) -> str | None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import time
-from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 
 class Clock(Protocol):
@@ -36,12 +35,18 @@ class SystemClock:
 
     __slots__ = ("boottime",)
 
-    boottime: Callable[[], float]
-    """Seconds since boot, suspends included. Asked before every turn, so there is no frame of ours in between."""
+    if TYPE_CHECKING:
 
-    def __init__(self) -> None:
-        clock: int | None = getattr(time, "CLOCK_BOOTTIME", None)
-        self.boottime = functools.partial(time.clock_gettime, clock) if clock is not None else time.monotonic
+        def boottime(self) -> float:
+            """Seconds since boot, suspends included."""
+            ...
+
+    else:
+
+        def __init__(self) -> None:
+            # Asked before every turn: an attribute, so that there is no frame of ours in between.
+            clock = getattr(time, "CLOCK_BOOTTIME", None)
+            self.boottime = time.monotonic if clock is None else functools.partial(time.clock_gettime, clock)
 
     def time(self) -> float:
         """Seconds since 1970."""

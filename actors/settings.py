@@ -79,6 +79,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Runs of a message that ended with the death of their process before it is dead-lettered."""
     max_call_depth: int = 32
     """Longest chain of asks made inside asks."""
+    parked_capacity: int = 10_000
+    """Messages parked for a runner that knows their type and method; further ones are dead-lettered."""
     parked_ttl: float = 86_400.0
     """How long a message waits for a runner that knows its type and method."""
 
@@ -92,15 +94,41 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """What "acknowledged" means; checked against the server at start."""
 
     def __post_init__(self) -> None:
-        for name in ("lease", "drain_timeout", "activation_timeout", "turn_timeout", "ask_timeout", "idempotency_ttl", "idle_timeout", "parked_ttl"):
+        for name in (
+            "lease",
+            "drain_timeout",
+            "activation_timeout",
+            "turn_timeout",
+            "ask_timeout",
+            "idempotency_ttl",
+            "idle_timeout",
+            "parked_ttl",
+        ):
             _require(getattr(self, name) > 0, name, getattr(self, name), "a time above 0 s")
-        for name in ("shards", "weight", "resident_limit", "mailbox_capacity", "backlog_capacity", "shard_capacity", "dead_letter_capacity", "max_payload", "max_state", "max_depth", "max_attempts", "crash_limit", "max_call_depth"):
+        for name in (
+            "shards",
+            "weight",
+            "resident_limit",
+            "mailbox_capacity",
+            "backlog_capacity",
+            "shard_capacity",
+            "dead_letter_capacity",
+            "parked_capacity",
+            "max_payload",
+            "max_state",
+            "max_depth",
+            "max_attempts",
+            "crash_limit",
+            "max_call_depth",
+        ):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "a whole number of at least 1")
         _require(self.shards <= 1 << 16, "shards", self.shards, "at most 65,536")
         _require(self.slot_groups == 1, "slot_groups", self.slot_groups, "1: Redis Cluster is not supported yet")
         _require(bool(self.shard_groups), "shard_groups", self.shard_groups, "at least one group")
         for group in self.shard_groups:
-            _require(group.replace("-", "").replace("_", "").isalnum() and group.isascii(), "shard_groups", group, "letters, digits, - and _")
+            _require(
+                group.replace("-", "").replace("_", "").isalnum() and group.isascii(), "shard_groups", group, "letters, digits, - and _"
+            )
         _require(0 <= self.http_port < 1 << 16, "http_port", self.http_port, "a port, 0 to 65,535")
 
     @property
@@ -111,7 +139,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 def _require(holds: bool, name: str, value: object, wanted: str) -> None:  # noqa: FBT001 - a private check
     if not holds:
-        raise ConfigurationError(setting=name, problem=f"is {value!r}; it must be {wanted}", hint=f"set {PREFIX}{name.upper()} or Settings({name}=…)")
+        raise ConfigurationError(
+            setting=name, problem=f"is {value!r}; it must be {wanted}", hint=f"set {PREFIX}{name.upper()} or Settings({name}=…)"
+        )
 
 
 def from_environment(base: Settings, environ: Mapping[str, str]) -> Settings:
@@ -128,5 +158,7 @@ def from_environment(base: Settings, environ: Mapping[str, str]) -> Settings:
         try:
             changes[field.name] = msgspec.convert(raw, field.type, strict=False)
         except msgspec.ValidationError as error:
-            raise ConfigurationError(setting=PREFIX + field.name.upper(), problem=f"is {text!r}: {error}", hint="correct or unset the variable") from None
+            raise ConfigurationError(
+                setting=PREFIX + field.name.upper(), problem=f"is {text!r}: {error}", hint="correct or unset the variable"
+            ) from None
     return msgspec.structs.replace(base, **changes) if changes else base

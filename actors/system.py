@@ -42,9 +42,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 class ActorSystem:
     """One application: a name, its actor types, its settings."""
 
-    def __init__(
-        self, name: str, *, redis: str | None = None, postgres: str | None = None, settings: Settings | None = None
-    ) -> None:
+    def __init__(self, name: str, *, redis: str | None = None, postgres: str | None = None, settings: Settings | None = None) -> None:
         """Make a system. Nothing is connected or read.
 
         ``redis`` and ``postgres``: URLs; ``None`` is read from ``ACTORS_REDIS_URL`` and
@@ -85,9 +83,7 @@ class ActorSystem:
         state_ttl: timedelta | float | None = None,
         shard_group: str = "default",
     ) -> Callable[[type[A]], type[A]]: ...
-    def actor(
-        self, cls: Any = None, /, *, name: str | None = None, shard_group: str = "default", **options: Any
-    ) -> Any:
+    def actor(self, cls: Any = None, /, **options: Any) -> Any:
         """Register an actor class. Use it as ``@system.actor`` or ``@system.actor(…)``.
 
         ``name``: what it is called on the wire, the class name by default. ``idle_timeout``:
@@ -100,18 +96,21 @@ class ActorSystem:
 
         Raises ``TypeError`` or :class:`~actors.errors.ConfigurationError` saying what is wrong with the class.
         """
-        if cls is None:
-            localns = sys._getframe(1).f_locals  # noqa: SLF001 - annotations may name the registering frame's locals
-            return lambda decorated: self._register(decorated, name, shard_group, options, localns)
-        return self._register(cls, name, shard_group, options, sys._getframe(1).f_locals)  # noqa: SLF001 - the same
+        localns = sys._getframe(1).f_locals  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] # annotations may name them
+
+        def register(decorated: type[Actor[Any]]) -> type[Actor[Any]]:
+            return self._register(decorated, localns, **options)
+
+        return register if cls is None else register(cls)
 
     def _register(
         self,
         cls: type[Actor[Any]],
-        name: str | None,
-        shard_group: str,
-        options: dict[str, Any],
         localns: Mapping[str, Any],
+        *,
+        name: str | None = None,
+        shard_group: str = "default",
+        **options: Any,
     ) -> type[Actor[Any]]:
         spec = actor_spec(cls, actor_options(**options), localns, name=name, shard_group=shard_group)
         other = self._specs.get(spec.name)

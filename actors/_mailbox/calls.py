@@ -46,7 +46,7 @@ def budget_ms(timeout: float) -> int:
 
 def timeout_of(budget: int) -> float:
     """Return the seconds that the caller of a message with this budget waits: the reverse of :func:`budget_ms`."""
-    return round((budget + 20) / 1000 if budget >= 180 else budget / 900, 3)  # noqa: PLR2004 - a tenth of 200 ms is 20 ms
+    return round((budget + 20) / 1000 if budget >= 180 else budget / 900, 3)
 
 
 class Call(Item):
@@ -117,9 +117,7 @@ class Call(Item):
             elif outcome.code is Code.JOINED:
                 self.acknowledged = True
             else:
-                self.fail(
-                    refusal(outcome, self.actor_type, self.key, self.method, self.label, self.idempotency_key)
-                )
+                self.fail(refusal(outcome, self.actor_type, self.key, self.method, self.label, self.idempotency_key))
         else:
             self.fail(failure(outcome, self.actor_type, self.key, self.method))
 
@@ -268,9 +266,7 @@ class Calls:
             )
 
 
-def refusal(
-    outcome: Outcome, actor_type: str, key: str, method: str, label: str, idempotency_key: str = ""
-) -> ClusterError:
+def refusal(outcome: Outcome, actor_type: str, key: str, method: str, label: str, idempotency_key: str = "") -> ClusterError:
     """Return the error for a message that the send script refused."""
     match outcome.code:
         case Code.FULL:
@@ -294,9 +290,7 @@ def failure(outcome: Stale | RedisFault, actor_type: str, key: str, method: str)
     if isinstance(outcome, OutOfMemory):
         return MailboxFull(scope="memory", actor_type=actor_type, key=key)
     problem = (
-        "the record of this sender is gone, so that it is not known whether the message was stored"
-        if outcome is STALE
-        else str(outcome)
+        "the record of this sender is gone, so that it is not known whether the message was stored" if outcome is STALE else str(outcome)
     )
     return PersistenceFailed(problem=problem, actor_type=actor_type, key=key, method=method)
 

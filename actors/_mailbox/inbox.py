@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from actors._redis.channel import Channel
 from actors._redis.faults import GroupExists, NotApplied, RedisFault, Refused, Unknown
@@ -80,9 +80,7 @@ class Inbox:
         if self.entries - self._trimmed >= TRIM_EVERY:
             self._trimmed = self.entries
             self._channel.submit(("XTRIM", self._key, "MINID", self._last), _ignore)
-        self._channel.submit(
-            ("XREAD", "COUNT", _COUNT, "BLOCK", int(BLOCK * 1000), "STREAMS", self._key, self._last), self._on_read
-        )
+        self._channel.submit(("XREAD", "COUNT", _COUNT, "BLOCK", int(BLOCK * 1000), "STREAMS", self._key, self._last), self._on_read)
 
     def _on_renewed(self, reply: Any) -> None:
         if reply == 0 and not self._closed:
@@ -97,7 +95,8 @@ class Inbox:
         elif isinstance(reply, list):
             self._attempt = 0
             waiting = self.waiting
-            for entry_id, fields in reply[0][1]:
+            entries = cast("list[tuple[bytes, list[bytes]]]", reply[0][1])
+            for entry_id, fields in entries:
                 self._last = entry_id
                 self.entries += 1
                 for at in range(0, len(fields), 2):

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from actors._mailbox.commit import Ledger
 from actors._redis.channel import Channel
@@ -189,8 +189,8 @@ class Reader:
         self._reading = False
         if self._closed:
             return
-        if type(reply) is list:
-            self._take(reply)
+        if isinstance(reply, list):
+            self._take(cast("list[Any]", reply))
         elif reply is None:
             self._read()
         elif isinstance(reply, NoGroup):

@@ -279,9 +279,7 @@ class Sender:
                 self._encode_special(item, special, slot, keys, args, fences)
         return keys, args
 
-    def _encode_special(
-        self, item: Item, special: Special, slot: int, keys: list[Any], args: list[Any], fences: dict[Fence, int]
-    ) -> None:
+    def _encode_special(self, item: Item, special: Special, slot: int, keys: list[Any], args: list[Any], fences: dict[Fence, int]) -> None:
         record = 0
         if special.record is not None:
             keys.append(self._keys.record(special.record))
@@ -381,7 +379,8 @@ class Sender:
             if not future.done():
                 future.set_result(None)
 
-    def _forked(self) -> None:
+    def forked(self) -> None:
+        """In a forked child: take a new id, and let go of everything that is the parent's."""
         self._new_id()
         self._batch = []
         self._queue.clear()
@@ -394,7 +393,7 @@ _SENDERS: weakref.WeakSet[Sender] = weakref.WeakSet()
 
 def _after_fork() -> None:
     for sender in list(_SENDERS):
-        sender._forked()
+        sender.forked()
 
 
 os.register_at_fork(after_in_child=_after_fork)

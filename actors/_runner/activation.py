@@ -59,8 +59,8 @@ class Activation:
         "actor",
         "address",
         "after",
-        "attempt",
         "asks_waiting",
+        "attempt",
         "bytes",
         "cleared",
         "close_reason",
@@ -141,6 +141,11 @@ class Activation:
     def held(self) -> bool:
         """Whether this actor runs from its backlog."""
         return self.more or bool(self.inside)
+
+    @property
+    def ready(self) -> bool:
+        """Whether its instance is there and its hook has run."""
+        return self.phase is Phase.READY
 
     @property
     def idle(self) -> bool:

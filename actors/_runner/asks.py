@@ -183,9 +183,7 @@ class TurnClient(Client):
         span.end()  # it leaves with the commit, which is the turn's span to tell of
         record = Record(record_of(call), "") if options.idempotency_key is not None else None
         extra = Extra(headers=headers, record=record) if headers or record is not None else None
-        payload = encode(
-            Envelope(1, address.type, address.key, call.method, msgspec.Raw(call.payload), message_id, None, 0, extra)
-        )
+        payload = encode(Envelope(1, address.type, address.key, call.method, msgspec.Raw(call.payload), message_id, None, 0, extra))
         self._check_size(call, payload)
         label = world.label_of(address.type, address.key)
         due = due_of(call) or ""
@@ -235,17 +233,13 @@ class TurnClient(Client):
         turn = self._turn
         limit = self._world.settings.max_payload
         if len(payload) > limit:
-            raise PayloadTooLarge(
-                size=len(payload), limit=limit, actor_type=call.address.type, key=call.address.key, method=call.method
-            )
+            raise PayloadTooLarge(size=len(payload), limit=limit, actor_type=call.address.type, key=call.address.key, method=call.method)
         turn.output += len(payload)
         turn.outputs += 1
         if turn.output > TURN_BYTES:
             raise MailboxFull(scope="turn", limit=TURN_BYTES, depth=turn.output, actor_type=call.address.type, key=call.address.key)
         if turn.outputs > TURN_MESSAGES:
-            raise MailboxFull(
-                scope="turn", limit=TURN_MESSAGES, depth=turn.outputs, actor_type=call.address.type, key=call.address.key
-            )
+            raise MailboxFull(scope="turn", limit=TURN_MESSAGES, depth=turn.outputs, actor_type=call.address.type, key=call.address.key)
 
     def _headers(self, call: Outgoing, message_id: str, *, ask: bool) -> tuple[dict[str, str] | None, SendSpan]:
         message = self._turn.message

@@ -97,9 +97,7 @@ class Backlogs:
                 except Unreadable as error:
                     effects = Effects(None)
                     self.done(activation, effects, entry)
-                    engine.bury(
-                        effects, activation.shard, fields[1], reason=error.why, error=error.detail, entry=entry, attempts=0
-                    )
+                    engine.bury(effects, activation.shard, fields[1], reason=error.why, error=error.detail, entry=entry, attempts=0)
                     self._world.committer.add(activation.shard, effects)
                     continue
                 method = activation.spec.methods.get(envelope.method)
@@ -114,7 +112,7 @@ class Backlogs:
                 activation.after = reply[-1][0]
             activation.page(messages, complete=len(reply) < activation.limit, moves=moves)
             engine.watch(activation, messages)
-            engine._pump(activation)  # noqa: SLF001 - one stretch of work
+            engine.advance(activation)
             engine.settle_drain(activation.shard)
         finally:
             engine.finish()

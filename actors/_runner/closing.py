@@ -115,9 +115,7 @@ class Closing:
             if error is not None or turn.cut is not None:
                 limit = world.settings.activation_timeout
                 text = f"{type(error).__name__}: {error}" if turn.cut is None else f"it took longer than activation_timeout, {limit:g} s"
-                world.telemetry.emit(
-                    DeactivationFailed(actor_type=activation.address.type, key=activation.address.key, error=text)
-                )
+                world.telemetry.emit(DeactivationFailed(actor_type=activation.address.type, key=activation.address.key, error=text))
             else:
                 world.engine.keep(turn)
             self._closed(activation)

@@ -116,6 +116,13 @@ class Engine:
             self._world.committer.flush()
             self._world.room()
 
+    def close(self) -> None:
+        """Take the alarm off that watches over deadlines: nothing is left to be watched."""
+        if self._due_timer is not None:
+            self._due_timer.cancel()
+            self._due_timer = None
+        self._due.clear()
+
     def trusted(self) -> bool:
         """Whether turns may start and be committed: the lease still stands."""
         return self._world.lease.trusted()
@@ -132,7 +139,7 @@ class Engine:
         for entry, fields in entries:
             if again and entry_order(entry) <= seen:
                 continue
-            receive(shard, entry, fields[1] if len(fields) == 2 and fields[0] == b"d" else None)  # noqa: PLR2004 - one field
+            receive(shard, entry, fields[1] if len(fields) == 2 and fields[0] == b"d" else None)
             if not shard.alive:
                 return
         last = entry_order(entries[-1][0])
@@ -199,7 +206,7 @@ class Engine:
         ):
             self._start(activation, message)
             if activation.queue or activation.wants_close:
-                self._pump(activation)
+                self.advance(activation)
             return
         moving = activation.enqueue(message)
         self.waiting += 1
@@ -211,7 +218,7 @@ class Engine:
         extra = envelope.extra
         if extra is not None and extra.chain and activation.running and self._cycle(activation, message):
             return
-        self._pump(activation)
+        self.advance(activation)
 
     def _control(self, shard: OwnedShard, entry: bytes, envelope: Envelope) -> None:
         """A message for the runner rather than the actor: act on it and be done with its entry."""
@@ -232,9 +239,7 @@ class Engine:
         effects = Effects(entry)
         self.bury(effects, shard, raw, reason=why, error=detail, entry=entry, attempts=0)
         self._telemetry.emit(
-            DeadLetteredEvent(
-                message_id="?", actor_type="?", key="?", method="?", reason=why, attempts=0, error=detail, shard=shard.label
-            )
+            DeadLetteredEvent(message_id="?", actor_type="?", key="?", method="?", reason=why, attempts=0, error=detail, shard=shard.label)
         )
         self._world.committer.add(shard, effects)
 
@@ -246,7 +251,7 @@ class Engine:
             return
         self.begin()
         try:
-            self._pump(activation)
+            self.advance(activation)
         finally:
             self.finish()
 
@@ -255,11 +260,12 @@ class Engine:
         self.begin()
         try:
             for activation in list(shard.activations.values()):
-                self._pump(activation)
+                self.advance(activation)
         finally:
             self.finish()
 
-    def _pump(self, activation: Activation) -> None:
+    def advance(self, activation: Activation) -> None:
+        """Start what may start of an actor, inside a stretch of work."""
         queue = activation.queue
         while queue and activation.phase is Phase.READY:
             if activation.wants_close or not activation.may_start():
@@ -274,7 +280,11 @@ class Engine:
                 queue.popleft()
                 self._was_refused(activation, message)
                 continue
-            if shard.suspects_upto != NO_SUSPECTS and entry_order(message.entry) <= shard.suspects_upto and not self._world.suspects.cleared(activation, message):
+            if (
+                shard.suspects_upto != NO_SUSPECTS
+                and entry_order(message.entry) <= shard.suspects_upto
+                and not self._world.suspects.cleared(activation, message)
+            ):
                 return
             queue.popleft()
             self.waiting -= 1
@@ -284,10 +294,14 @@ class Engine:
                 self._world.closing.close(activation)
             elif activation.more and not queue:
                 self._world.backlogs.load(activation)
-        elif activation.phase is Phase.COLD and (queue or activation.more):
-            if self._may_start_in(activation.shard, activation) and (not activation.due or self._due_now(activation)):
-                if self._world.loader.load(activation):
-                    self._pump(activation)
+        elif (
+            activation.phase is Phase.COLD
+            and (queue or activation.more)
+            and self._may_start_in(activation.shard, activation)
+            and (not activation.due or self._due_now(activation))
+            and self._world.loader.load(activation)
+        ):
+            self.advance(activation)
 
     def _may_start_in(self, shard: OwnedShard, activation: Activation) -> bool:
         """Whether the shard lets this actor start anything.
@@ -302,9 +316,7 @@ class Engine:
             return True
         if not shard.waiting_asks:
             return False
-        return activation.more or any(
-            message.envelope.extra is not None and message.envelope.extra.chain for message in activation.queue
-        )
+        return activation.more or any(message.envelope.extra is not None and message.envelope.extra.chain for message in activation.queue)
 
     def _due_now(self, activation: Activation) -> bool:
         left = activation.due - self._boottime()
@@ -453,7 +465,7 @@ class Engine:
                 self._succeeded(turn, value)
             else:
                 self._failed(turn, error)
-            self._pump(activation)
+            self.advance(activation)
             self.settle_drain(activation.shard)
         finally:
             self.finish()
@@ -485,7 +497,7 @@ class Engine:
             try:
                 if method.read_only:
                     if self._world.strict and codec.encode(activation.actor_state, activation.leftover) != activation.bytes:
-                        raise RuntimeError(f"{turn.label} is read_only and changed the state")  # noqa: TRY301 - a defect like any
+                        raise RuntimeError(f"{turn.label} is read_only and changed the state")
                 else:
                     self._keep_state(turn)
             except Exception as error:
@@ -628,9 +640,7 @@ class Engine:
         turn.tells = turn.operations = turn.asked = None
         turn.inbox = None
         self.answer(turn, message, encode_error(failure), final=False)
-        self.bury(
-            turn, activation.shard, message.raw, reason="attempts", error=reason, entry=message.entry, attempts=turn.attempt
-        )
+        self.bury(turn, activation.shard, message.raw, reason="attempts", error=reason, entry=message.entry, attempts=turn.attempt)
         self._told_dead(message, reason, turn.attempt, str(failure), activation.shard)
         activation.attempt = activation.unavailable = 0
         self._world.loader.discard(activation)
@@ -640,9 +650,7 @@ class Engine:
         """Set a queued message aside without running it."""
         effects = Effects(message.entry, activation)
         envelope = message.envelope
-        failure = DeadLettered(
-            why=error, message_id=envelope.id, actor_type=envelope.type, key=envelope.key, method=envelope.method
-        )
+        failure = DeadLettered(why=error, message_id=envelope.id, actor_type=envelope.type, key=envelope.key, method=envelope.method)
         self.answer(effects, message, encode_error(failure), final=False)
         self.bury(effects, activation.shard, message.raw, reason=reason, error=error, entry=message.entry, attempts=attempts)
         self._told_dead(message, reason, attempts, error, activation.shard)
@@ -823,9 +831,7 @@ class Engine:
             effects.call = envelope.reply.call
             effects.answer = body
 
-    def bury(
-        self, effects: Effects, shard: OwnedShard, raw: bytes, *, reason: str, error: str, entry: bytes, attempts: int
-    ) -> None:
+    def bury(self, effects: Effects, shard: OwnedShard, raw: bytes, *, reason: str, error: str, entry: bytes, attempts: int) -> None:
         """Let ``effects`` put a message among the dead letters."""
         operate(
             effects,
@@ -857,9 +863,10 @@ class Engine:
                 if effect.started_at:
                     now = now or self._boottime()
                     self._measure(effect, effect.message, meter, now)
-            if not activation.uncommitted:
-                if activation.asks_waiting or activation.more or activation.phase is Phase.CLOSING:
-                    self._all_committed(activation)
+            if not activation.uncommitted and (
+                activation.asks_waiting or activation.more or activation.phase is Phase.CLOSING
+            ):
+                self._all_committed(activation)
         self.settle_drain(ledger)  # type: ignore[arg-type] # every ledger here is an OwnedShard
 
     def _measure(self, turn: Turn, message: Message, meter: MethodMeter, now: float) -> None:
@@ -948,7 +955,7 @@ class Engine:
                 if activation.phase is not Phase.GONE and message in activation.queue and self._world.lease.trusted():
                     activation.queue.remove(message)
                     self.expire(activation, message, stage="queued")
-                    self._pump(activation)
+                    self.advance(activation)
         finally:
             self.finish()
         if self._due:
@@ -1013,9 +1020,7 @@ class Engine:
     def tick(self) -> None:
         """Count time for idle actors."""
         self._tick += 1
-        self.waiting = sum(
-            len(activation.queue) for shard in self._world.shards.values() for activation in shard.activations.values()
-        )
+        self.waiting = sum(len(activation.queue) for shard in self._world.shards.values() for activation in shard.activations.values())
 
     def forget(self, activation: Activation) -> None:  # noqa: ARG002 - whichever it was
         """An activation was dropped with its shard."""
@@ -1025,4 +1030,3 @@ class Engine:
     def ticks(self) -> int:
         """Ticks so far."""
         return self._tick
-

@@ -24,11 +24,12 @@ from actors._runner.turn import Cut
 from actors.backoff import Backoff
 from actors.errors import Fenced
 from actors.ids import ShardId
-from actors.telemetry.events import HistoryLost
 from actors.telemetry.events import Fenced as FencedEvent
+from actors.telemetry.events import HistoryLost
 
 if TYPE_CHECKING:
     from actors._redis.connection import Server
+    from actors._runner.activation import Activation
     from actors._runner.world import World
 
 QUEUE_ROOM = 20_000
@@ -78,16 +79,14 @@ class Host:
         """Begin to serve these shards."""
         world = self._world
         by_reader: dict[Reader, list[OwnedShard]] = {}
-        held = []
+        held: list[Activation] = []
         for grant in grants:
             label = grant.shard.label
             before = world.shards.get(label)
             if before is not None:
                 self._drop(before, "it was acquired anew")
             upto = entry_order(grant.upto.encode())
-            shard = OwnedShard(
-                world, grant.shard, world.keys.mailbox(label), grant.token, grant.epoch, suspects_upto=upto
-            )
+            shard = OwnedShard(world, grant.shard, world.keys.mailbox(label), grant.token, grant.epoch, suspects_upto=upto)
             shard.marks = {entry: int(mark.split(b" ")[0]) for entry, mark in grant.marks.items()}
             shard.refused = self._refused.pop(label, {})
             world.shards[label] = shard
@@ -102,41 +101,41 @@ class Host:
         await asyncio.gather(*[reader.attach(shards) for reader, shards in by_reader.items()])
         world.parking.look()
 
-    async def drain(self, shard_id: ShardId) -> str | None:
+    async def drain(self, shard: ShardId) -> str | None:
         """Finish what runs, commit, deactivate; return the token to release, or ``None`` if the shard was lost."""
         world = self._world
-        shard = world.shards.get(shard_id.label)
-        if shard is None or not shard.alive:
+        owned = world.shards.get(shard.label)
+        if owned is None:
             return None
-        ended = self._drains[shard.label] = asyncio.Event()
-        shard.draining = True
-        world.timers.forget(shard)
-        world.streams.interrupt(shard, "its shard moves to another runner", silently=False)
+        ended = self._drains[owned.label] = asyncio.Event()
+        owned.draining = True
+        world.timers.forget(owned)
+        world.streams.interrupt(owned, "its shard moves to another runner", silently=False)
         try:
-            await self._until(shard, ended, self._turns_ended, world.settings.drain_timeout)
-            if self._gone(shard):
+            await self._until(owned, ended, self._turns_ended, world.settings.drain_timeout)
+            if self._gone(owned):
                 return None
-            for activation in shard.activations.values():
+            for activation in owned.activations.values():
                 for turn in list(activation.running):
                     world.engine.cut(turn, Cut.DRAIN)
-            await self._until(shard, ended, self._turns_ended, world.settings.activation_timeout)
-            world.closing.close_shard(shard, "moved")
-            await self._until(shard, ended, self._all_closed, world.settings.activation_timeout)
+            await self._until(owned, ended, self._turns_ended, world.settings.activation_timeout)
+            world.closing.close_shard(owned, "moved")
+            await self._until(owned, ended, self._all_closed, world.settings.activation_timeout)
             world.committer.flush()
-            await self._until(shard, ended, self._all_committed, None)
+            await self._until(owned, ended, self._all_committed, None)
         finally:
-            self._drains.pop(shard.label, None)
-        if self._gone(shard):
+            self._drains.pop(owned.label, None)
+        if self._gone(owned):
             return None
-        token = shard.token
-        self._drop(shard, "it was released")
+        token = owned.token
+        self._drop(owned, "it was released")
         return token
 
-    def lost(self, shard_id: ShardId, why: str) -> None:
+    def lost(self, shard: ShardId, why: str) -> None:
         """Drop everything of a shard, at once and without a word to Redis."""
-        shard = self._world.shards.get(shard_id.label)
-        if shard is not None:
-            self._drop(shard, why)
+        owned = self._world.shards.get(shard.label)
+        if owned is not None:
+            self._drop(owned, why)
 
     def held_shards(self) -> Mapping[ShardId, str]:
         """Return the epoch of every shard served or draining."""
@@ -217,9 +216,7 @@ class Host:
         world = self._world
         name = str(len(self._readers))
         backoff = Backoff(random=world.random, initial=0.02, maximum=1.0)
-        channel = Channel(
-            self._server, f"read-{name}", clock=world.clock, backoff=backoff, timeout=READ_TIMEOUT
-        )
+        channel = Channel(self._server, f"read-{name}", clock=world.clock, backoff=backoff, timeout=READ_TIMEOUT)
         reader = Reader(
             name,
             world.runner.incarnation,
@@ -321,4 +318,3 @@ class Host:
 
     def _all_committed(self, shard: OwnedShard) -> bool:
         return not self._world.committer.holds(shard)
-

@@ -43,7 +43,7 @@ class Loader:
             activation.phase = Phase.COLD  # pumped again when its commits are acknowledged
         else:
             self._cold.append(activation)
-        return activation.phase is Phase.READY
+        return bool(activation.ready)
 
     def flush(self) -> None:
         """Ask for the states of all actors that turned up cold."""
@@ -61,6 +61,7 @@ class Loader:
 
     def _loaded(self, page: list[Activation], reply: Any) -> None:
         if isinstance(reply, RedisFault):
+
             def again() -> None:
                 self._cold += [activation for activation in page if activation.phase is Phase.LOADING]
                 self.flush()
@@ -73,7 +74,7 @@ class Loader:
             for activation, raw in zip(page, reply, strict=True):
                 if activation.phase is Phase.LOADING and activation.shard.alive:
                     self._instantiate(activation, raw)
-                    engine._pump(activation)  # noqa: SLF001 - one stretch of work
+                    engine.advance(activation)
                     engine.settle_drain(activation.shard)
         finally:
             engine.finish()
@@ -87,9 +88,7 @@ class Loader:
             if spec.state is not None:
                 actor.state = state
         except StateUnreadable as error:
-            self._world.telemetry.emit(
-                events.StateUnreadable(actor_type=spec.name, key=activation.address.key, problem=str(error))
-            )
+            self._world.telemetry.emit(events.StateUnreadable(actor_type=spec.name, key=activation.address.key, problem=str(error)))
             self._failed(activation, error, counted=False)
             return
         except Exception as error:
@@ -154,7 +153,7 @@ class Loader:
                 )
                 self._failed(activation, cause, counted=True)
             if suspended:
-                engine._pump(activation)  # noqa: SLF001 - one stretch of work
+                engine.advance(activation)
                 engine.settle_drain(activation.shard)
         finally:
             if suspended:
@@ -231,4 +230,3 @@ class Cell:
             return await loop.create_task(inside(), context=context)
 
         return asyncio.run_coroutine_threadsafe(outside(), loop).result()
-

@@ -4,7 +4,7 @@ They leave the shard's stream for one of their own and wait there for an owner o
 shard that knows them; an asker is told at once why it waits, for the error at its
 deadline. A runner looks through what is parked when it takes shards, when the members
 change, and now and then; it puts back what it knows of its own shards. What nobody has
-come for in a day goes to the dead letters, and the oldest where there are too many.
+come for in a day goes to the dead letters, and so does what comes while too many wait.
 """
 
 from __future__ import annotations
@@ -51,13 +51,12 @@ class Parking:
         if spec is None:
             error = UnknownActorType(actor_type=envelope.type, key=envelope.key, known=sorted(world.specs))
         else:
-            error = UnknownMessage(
-                actor_type=envelope.type, method=envelope.method, key=envelope.key, known=sorted(spec.methods)
-            )
+            error = UnknownMessage(actor_type=envelope.type, method=envelope.method, key=envelope.key, known=sorted(spec.methods))
         operate(
             effects,
             "P",
-            (world.keys.parked,),
+            (world.keys.parked, world.keys.dead, world.keys.dead_lost),
+            *(world.settings.parked_capacity, world.settings.dead_letter_capacity),
             *("d", raw, "s", shard.label, "k", f"{envelope.type}.{envelope.method}", "i", entry),
             *("t", int(world.redis_clock.now_ms())),
         )
@@ -68,9 +67,7 @@ class Parking:
         kind = (envelope.type, envelope.method)
         self._told[kind] += 1
         if self._told[kind] == 1 or self._told[kind] % 1000 == 0:
-            world.telemetry.emit(
-                MessagesParked(actor_type=envelope.type, method=envelope.method, count=self._told[kind])
-            )
+            world.telemetry.emit(MessagesParked(actor_type=envelope.type, method=envelope.method, count=self._told[kind]))
 
     def look(self) -> None:
         """Look through what is parked for messages this code knows, and for those too old to keep."""
@@ -79,9 +76,7 @@ class Parking:
             self._page("-")
 
     def _page(self, start: str) -> None:
-        self._world.state.submit(
-            ("XRANGE", self._world.keys.parked, start, "+", "COUNT", _PAGE), functools.partial(self._looked)
-        )
+        self._world.state.submit(("XRANGE", self._world.keys.parked, start, "+", "COUNT", _PAGE), functools.partial(self._looked))
 
     def _looked(self, reply: Any) -> None:
         world = self._world
@@ -113,7 +108,6 @@ class Parking:
         connection = world.state.connection
         if connection is not None and args:
             scripts.submit(connection, self._unpark, keys, args, _ignore)
-        # Bounded: what is over the number of dead letters kept goes there, the oldest first.
         for entry, fields in expired:
             self._expire(entry, fields)
         if len(reply) == _PAGE:

@@ -112,7 +112,7 @@ class Runner:
         self.specs = specs
         self._server = server
         self._system = system
-        self._clock = clock
+        self.clock = clock
         self._random = random
         self._strict = strict
         self._http = http
@@ -283,11 +283,11 @@ class Runner:
                 spec.resolve()
         loop = world.loop = asyncio.get_running_loop()
         world.runner, world.keys, world.settings, world.specs = self.id, self._keys, settings, self.specs
-        world.clock, world.random, world.telemetry = self._clock, self._random, self.telemetry
+        world.clock, world.random, world.telemetry = self.clock, self._random, self.telemetry
         world.strict, world.tick_seconds = self._strict, TICK
         world.client_of = lambda turn: TurnClient(world, turn)
         world.context_of = self._context_of
-        world.redis_clock = RedisClock(self._clock)
+        world.redis_clock = RedisClock(self.clock)
         self.host = Host(world, self._server)
         self.placement = PlacementService(
             server=self._server,
@@ -295,7 +295,7 @@ class Runner:
             host=self.host,
             member=self._member(),
             settings=settings,
-            clock=self._clock,
+            clock=self.clock,
             random=self._random,
             telemetry=self.telemetry,
             running=self.handler_now,
@@ -311,7 +311,7 @@ class Runner:
             self._keys,
             settings,
             self.specs,
-            clock=self._clock,
+            clock=self.clock,
             random=self._random,
             telemetry=self.telemetry,
             name="runner",
@@ -338,7 +338,7 @@ class Runner:
         await self.read_clock()
         await world.client.__aenter__()
         world.ids, world.inbox, world.calls = world.client.ids, world.client.inbox, world.client.calls
-        world.client.shards.learn({group: settings.shards for group in settings.shard_groups})
+        world.client.shards.learn(dict.fromkeys(settings.shard_groups, settings.shards))
         self.placement.watch(lambda _members: world.parking.look())
 
     async def _tear_down(self) -> None:
@@ -350,6 +350,8 @@ class Runner:
             world.committer.close()
         if hasattr(self, "host"):
             await self.host.close()
+        if hasattr(world, "engine"):
+            world.engine.close()
         if hasattr(world, "stepper"):
             await world.stepper.close()
         if hasattr(world, "threads"):
@@ -362,7 +364,7 @@ class Runner:
 
     def _channel(self, purpose: str) -> Channel:
         backoff = Backoff(random=self._random, initial=0.02, maximum=1.0)
-        return Channel(self._server, purpose, clock=self._clock, backoff=backoff, timeout=CONNECTION_TIMEOUT)
+        return Channel(self._server, purpose, clock=self.clock, backoff=backoff, timeout=CONNECTION_TIMEOUT)
 
     def _member(self) -> Member:
         settings = self.settings
@@ -376,7 +378,7 @@ class Runner:
             http=self._http,
             host=socket.gethostname(),
             pid=os.getpid(),
-            started=self._clock.time(),
+            started=self.clock.time(),
         )
 
     def _context_of(self, turn: Turn) -> Context:
@@ -392,7 +394,7 @@ class Runner:
             runner_id=self.id,
             epoch=activation.shard.epoch,
             attempt=turn.attempt,
-            deadline=self._clock.time() + turn.deadline - self._clock.boottime() if turn.deadline else None,
+            deadline=self.clock.time() + turn.deadline - self.clock.boottime() if turn.deadline else None,
             headers=headers or {},
         )
 
@@ -409,7 +411,7 @@ class Runner:
 
     def tick(self) -> None:
         """Look at what is idle, late or waiting for trust."""
-        self._turned_at = self._clock.boottime()
+        self._turned_at = self.clock.boottime()
         world = self._world
         world.engine.tick()
         if self.placement.lease.trusted():
@@ -428,19 +430,21 @@ class Runner:
 
     _was_trusted = True
 
+    def look_at_parked(self) -> None:
+        """Look for parked messages that can run here."""
+        self._world.parking.look()
+
     async def read_clock(self) -> None:
         """Take a reading of Redis' clock."""
         connection = self._world.state.connection
         if connection is None:
             return
-        asked = self._clock.boottime()
+        asked = self.clock.boottime()
         try:
             seconds, micros = await connection.execute("TIME")
         except RedisFault:
             return
-        self._world.redis_clock.sample(
-            int(seconds) + int(micros) / 1e6, asked=asked, heard=self._clock.boottime()
-        )
+        self._world.redis_clock.sample(int(seconds) + int(micros) / 1e6, asked=asked, heard=self.clock.boottime())
 
 
 class _Ticks:
@@ -455,7 +459,7 @@ class _Ticks:
         """Tick until cancelled."""
         runner = self._runner
         lag = runner.telemetry.runner.loop_lag
-        clock = runner._clock  # noqa: SLF001 - a part of it
+        clock = runner.clock
         read_at = clock.boottime() + CLOCK_EVERY
         look_at = clock.boottime() + LOOK_AT_PARKED_EVERY
         started()
@@ -470,5 +474,4 @@ class _Ticks:
                 await runner.read_clock()
             if now >= look_at:
                 look_at = now + LOOK_AT_PARKED_EVERY
-                runner._world.parking.look()  # noqa: SLF001 - a part of it
-
+                runner.look_at_parked()

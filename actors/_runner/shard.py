@@ -32,9 +32,7 @@ class OwnedShard(Ledger):
         "world",
     )
 
-    def __init__(
-        self, world: World, shard: ShardId, mailbox: str, token: str, epoch: str, *, suspects_upto: tuple[int, int]
-    ) -> None:
+    def __init__(self, world: World, shard: ShardId, mailbox: str, token: str, epoch: str, *, suspects_upto: tuple[int, int]) -> None:
         super().__init__(shard.label, mailbox, token)
         self.world = world
         self.id = shard

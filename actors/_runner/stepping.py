@@ -22,7 +22,6 @@ from contextvars import Context
 from types import coroutine
 from typing import Any, TypeVar
 
-
 T = TypeVar("T")
 Ended = Callable[[T, Any, BaseException | None], None]
 
@@ -82,9 +81,7 @@ class Stepper:
             return None
         return self.suspend(work, context, waits_for, ended, token)
 
-    def suspend(
-        self, work: Coroutine[Any, Any, Any], context: Context, waits_for: Any, ended: Ended[T], token: T
-    ) -> asyncio.Task[None]:
+    def suspend(self, work: Coroutine[Any, Any, Any], context: Context, waits_for: Any, ended: Ended[T], token: T) -> asyncio.Task[None]:
         """Have a task drive ``work``, which was stepped by the caller and waits; between :meth:`enter` and :meth:`leave`."""
         spare = self._entered
         assert spare is not None
@@ -153,9 +150,7 @@ class _Spare:
 
 
 @coroutine
-def _drive(
-    work: Coroutine[Any, Any, Any], context: Context, waits_for: Any, interrupted: BaseException | None
-) -> Generator[Any, Any, Any]:
+def _drive(work: Coroutine[Any, Any, Any], context: Context, waits_for: Any, interrupted: BaseException | None) -> Generator[Any, Any, Any]:
     if getattr(waits_for, "_asyncio_future_blocking", None) is False:
         # Another task has awaited the same future since, and asyncio took the mark off.
         waits_for._asyncio_future_blocking = True

@@ -58,9 +58,7 @@ class Suspects:
 
     def forget(self, activation: Activation) -> None:
         """The actor is gone from here."""
-        if self._alone is not None and any(
-            turn.message is not None and turn.message.entry == self._alone for turn in activation.running
-        ):
+        if self._alone is not None and any(turn.message is not None and turn.message.entry == self._alone for turn in activation.running):
             self._release(self._alone)
         self._queue = [pair for pair in self._queue if pair[0] is not activation]
         for message in activation.queue:
@@ -141,10 +139,10 @@ class Suspects:
                         attempts=count - 1,
                     )
                     self._release(message.entry)
-                    engine._pump(activation)  # noqa: SLF001 - one stretch of work
+                    engine.advance(activation)
                 else:
                     self._ready[message.entry] = activation
-                    engine._pump(activation)  # noqa: SLF001 - one stretch of work
+                    engine.advance(activation)
                     self._watch(activation, message)
         finally:
             engine.finish()

@@ -11,7 +11,7 @@
 --   H held | actor, held value              backoff of a held actor
 --   M marks | ids...                        forget marks
 --   Z dead, dead count | capacity, fields...                  dead-letter
---   P parked | fields...                    park for a runner that knows it
+--   P parked, dead, dead count | capacity, dead capacity, fields...   park for a runner that knows it
 --   G streams | id, value                   a streaming reply begins
 --   g streams | id                          a streaming reply has ended
 
@@ -87,7 +87,15 @@ local function rare(code, k, nk, p, na)
   elseif code == 'Z' then
     bury(KEYS[k], KEYS[k + 1], tonumber(ARGV[p]), { unpack(ARGV, p + 1, p + na - 1) })
   elseif code == 'P' then
-    redis.call('XADD', KEYS[k], '*', unpack(ARGV, p, p + na - 1))
+    local fields = { unpack(ARGV, p + 2, p + na - 1) }
+    if redis.call('XLEN', KEYS[k]) < tonumber(ARGV[p]) then
+      redis.call('XADD', KEYS[k], '*', unpack(fields))
+    else
+      for _, word in ipairs({ 'r', 'parked_full', 'e', 'no running runner has it, and ' .. ARGV[p] .. ' messages are parked already', 'a', '0' }) do
+        fields[#fields + 1] = word
+      end
+      bury(KEYS[k + 1], KEYS[k + 2], tonumber(ARGV[p + 1]), fields)
+    end
   elseif code == 'G' then
     redis.call('HSET', KEYS[k], ARGV[p], ARGV[p + 1])
   elseif code == 'g' then
