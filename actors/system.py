@@ -83,7 +83,7 @@ class ActorSystem:
         state_ttl: timedelta | float | None = None,
         shard_group: str = "default",
     ) -> Callable[[type[A]], type[A]]: ...
-    def actor(self, cls: Any = None, /, **options: Any) -> Any:
+    def actor(self, cls: Any = None, **options: Any) -> Any:
         """Register an actor class. Use it as ``@system.actor`` or ``@system.actor(…)``.
 
         ``name``: what it is called on the wire, the class name by default. ``idle_timeout``:
