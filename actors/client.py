@@ -225,7 +225,7 @@ class ConnectedClient(Client):
 
     async def __aexit__(self, *exc: object) -> None:
         """Wait briefly for what was sent to be stored, then close. Calls without a reply end as unknown."""
-        if self._closed:
+        if self._closed or not self._opened:
             return
         self._closed = True
         try:
