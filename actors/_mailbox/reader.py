@@ -84,6 +84,7 @@ class Reader:
         self._stale = True
         self._task: asyncio.Task[None] | None = None
         self._command: tuple[Any, ...] = ()
+        self._asked: dict[bytes, Ledger] = {}
         self._count = 32
         self._changed = True
         self._closed = False
@@ -169,7 +170,10 @@ class Reader:
         self._channel.submit(self._command, self._on_read)
 
     def _build(self) -> None:
-        streams = list(self.shards)
+        # An answer belongs to the ledgers its read was sent for: a shard may be acquired anew while it is on its way,
+        # and the next epoch begins at the mailbox' start, not behind what an earlier one has read.
+        self._asked = dict(self.shards)
+        streams = list(self._asked)
         self._command = (
             "XREADGROUP",
             "GROUP",
@@ -208,7 +212,7 @@ class Reader:
             self._channel.when_up(lambda: self._loop.call_later(self._backoff.delay(1), self._renew))
 
     def _take(self, reply: list[Any]) -> None:
-        shards = self.shards
+        shards = self._asked
         streams: list[tuple[Ledger, Sequence[Any]]] = []
         count = 0
         for mailbox, entries in reply:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 import msgspec
@@ -54,3 +55,27 @@ class Pulse(Actor[PulseState]):
     async def read(self) -> PulseState:
         """Return what was noted."""
         return self.state
+
+
+class NotesState(msgspec.Struct):
+    """What was written, in order."""
+
+    lines: list[str] = []
+
+
+@system.actor
+class Notes(Actor[NotesState]):
+    """Writes down what it is told, as slowly as it is told to."""
+
+    @message
+    async def write(self, line: str, seconds: float = 0.0) -> int:
+        """Add a line, having waited first."""
+        if seconds:
+            await asyncio.sleep(seconds)
+        self.state.lines.append(line)
+        return len(self.state.lines)
+
+    @message(read_only=True)
+    async def read(self) -> list[str]:
+        """Return all lines."""
+        return self.state.lines

@@ -12,6 +12,7 @@ import pytest_asyncio
 
 from actors.client import Client
 from tests.integration.fleet import Fleet
+from tests.integration.proxy import Proxy
 from tests.integration.system import system
 
 FAILED = pytest.StashKey[bool]()
@@ -41,6 +42,13 @@ async def client(fleet: Fleet) -> AsyncIterator[Client]:
     """A client on the same server."""
     async with system.connect(fleet.url) as client:
         yield client
+
+
+@pytest_asyncio.fixture
+async def proxy(fleet: Fleet) -> AsyncIterator[Proxy]:
+    """A network to the server that can be made to misbehave; nothing uses it that does not take its URL."""
+    async with Proxy(fleet.url) as proxy:
+        yield proxy
 
 
 @pytest.fixture

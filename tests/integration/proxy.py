@@ -135,9 +135,8 @@ class Proxy:
         self.losses: list[Fault] = []
         self.url = ""
         self._delays = {True: 0.0, False: 0.0}
-        self._open = {True: asyncio.Event(), False: asyncio.Event()}
-        for gate in self._open.values():
-            gate.set()
+        self._holds: set[tuple[str, bool]] = set()
+        self._released = asyncio.Event()
         self._allowances: dict[Link, int] = {}
         self._held = {True: 0, False: 0}
         self._serving: list[asyncio.Task[None]] = []
@@ -176,16 +175,15 @@ class Proxy:
         self._allowances |= dict.fromkeys(links, after)
         return len(links)
 
-    def hold(self, *, up: bool = True, down: bool = True) -> None:
-        """Let nothing through, to the server or from it, as if packets were dropped: nobody is told."""
-        for direction, held in ((True, up), (False, down)):
-            if held:
-                self._open[direction].clear()
+    def hold(self, name: str = "", *, up: bool = True, down: bool = True) -> None:
+        """Let nothing through on connections whose name begins with ``name``, as if packets were dropped: nobody is told."""
+        self._holds |= {(name, direction) for direction, held in ((True, up), (False, down)) if held}
 
-    def release(self) -> None:
-        """Let everything through again, what was held first, as retransmission would."""
-        for gate in self._open.values():
-            gate.set()
+    def release(self, name: str | None = None) -> None:
+        """Let everything through again (or what was held by this name), what was held first, as retransmission would."""
+        self._holds = {hold for hold in self._holds if name is not None and hold[0] != name}
+        self._released.set()
+        self._released = asyncio.Event()
 
     def delay(self, *, up: float = 0.0, down: float = 0.0) -> None:
         """Let each chunk wait so many seconds."""
@@ -201,9 +199,13 @@ class Proxy:
         """Wait until a chunk may go on."""
         if self._delays[up]:
             await asyncio.sleep(self._delays[up])
-        if not self._open[up].is_set():
+        if self._holding(link, up=up):
             self._held[up] += 1
-            await self._open[up].wait()
+            while self._holding(link, up=up):
+                await self._released.wait()
+
+    def _holding(self, link: Link, *, up: bool) -> bool:
+        return any(held is up and link.name.startswith(name) for name, held in self._holds)
 
     def allowance(self, link: Link, wanted: int) -> int:
         """Return how many bytes of a reply may go through before the cut that was ordered."""

@@ -18,13 +18,6 @@ from tests.integration.system import system
 pytestmark = [pytest.mark.server, pytest.mark.chaos]
 
 
-@pytest_asyncio.fixture
-async def proxy(fleet: Fleet) -> AsyncIterator[Proxy]:
-    """A network to the server that can be made to misbehave."""
-    async with Proxy(fleet.url) as proxy:
-        yield proxy
-
-
 @pytest.mark.timeout(60)
 async def test_answers_lost_after_the_script_ran_double_and_lose_nothing(fleet: Fleet, proxy: Proxy, seed: int) -> None:
     """Every sixth or so send, commit and read is carried out and its answer lost, at the client and at both runners."""
