@@ -14,8 +14,6 @@ from actors.ids import ShardId
 from actors.telemetry.events import ShardLost, ShardReleased
 from actors.telemetry.hooks import Telemetry
 
-CUT_AFTER = 2.0  # the host bounds a drain itself; one that outlasts its bound by this is cut from here
-
 
 class Drainable(Protocol):
     """Who runs the actors of the shards."""
@@ -41,18 +39,21 @@ class Handover:
         link: Link,
         host: Drainable,
         *,
-        drain_timeout: float,
+        bound: float,
         clock: Clock,
         telemetry: Telemetry,
         doubtful: Callable[[], None],
         done: Callable[[], None],
     ) -> None:
-        """``doubtful``: a record may not be what we think, look at all. ``done``: something was let go."""
+        """``bound``: the host ends each drain itself; one that takes longer than this is cut from here.
+
+        ``doubtful``: a record may not be what we think, look at all. ``done``: something was let go.
+        """
         self.released = 0
         self.lost = 0
         self._link = link
         self._host = host
-        self._bound = drain_timeout + CUT_AFTER
+        self._bound = bound
         self._clock = clock
         self._telemetry = telemetry
         self._doubtful = doubtful

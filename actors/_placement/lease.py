@@ -109,7 +109,7 @@ def next_step(progress: Progress, *, now: float, ticked: float, terms: Terms) ->
 class Lease:
     """The trust that one incarnation has, as its host and committer ask for it."""
 
-    __slots__ = ("_boottime", "_offered", "_terms", "until")
+    __slots__ = ("_boottime", "_offered", "_terms", "ended", "until")
 
     def __init__(self, boottime: Callable[[], float], terms: Terms) -> None:
         self._boottime = boottime
@@ -117,6 +117,8 @@ class Lease:
         self.until = _NEVER
         """When trust ends, by the boot clock, unless it is renewed. In the past where it has ended."""
         self._offered = _NEVER
+        self.ended = False
+        """Given up for good: not trusted, not renewed."""
 
     def trusted(self) -> bool:
         """Whether nobody else can have our shards yet. Asked before every turn, send and commit."""
@@ -137,6 +139,8 @@ class Lease:
 
         ``unbroken``: the key was there all along. Called from the renewal's thread.
         """
+        if self.ended:
+            return False
         until = asked + self._terms.ttl - self._terms.margin
         if unbroken and self._boottime() < self.until:
             self.until = max(self.until, until)
@@ -152,7 +156,8 @@ class Lease:
         return self.trusted()
 
     def end(self) -> None:
-        """Trust nothing any more."""
+        """Give up for good: nothing is trusted any more, nor renewed."""
+        self.ended = True
         self.until = self._offered = _NEVER
 
 

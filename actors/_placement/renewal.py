@@ -91,7 +91,6 @@ class _Renewal:
         self._progress = Progress(now, now)
         self._ticked = now
         self._stopping = False
-        self._superseded = False
         self._hurry = False
         self._answered = self._failed = self._withheld = self._revived = 0
         self._warned = False
@@ -101,7 +100,7 @@ class _Renewal:
         return Renewals(self._answered, self._failed, self._withheld, self._revived)
 
     def _next(self) -> Renew | Wait | Silent:
-        if self._superseded:
+        if self._lease.ended:
             return Wait(self._terms.ttl)
         if self._hurry:
             self._hurry = False
@@ -117,7 +116,6 @@ class _Renewal:
         self._answered += 1
         self._warned = False
         if answer.found is Found.SUPERSEDED:
-            self._superseded = True
             self._lease.end()
             return answer
         self._revived += answer.found is Found.REVIVED

@@ -68,6 +68,7 @@ BLOCK = 2.0  # of the read that waits for events
 LOOK_AT_MEMBERS = 5.0  # without an event
 LOOK_AT_RECORDS = 10.0  # all of them: finds what was lost on either side
 LOOK_AT_WAITING = 1.0  # shards assigned to us that somebody still owns
+CUT_AFTER = 2.0  # what the host may take to drain a shard: running turns, then closing; and this on top
 SOONEST = 0.001  # between two looks, unless there is news: whatever goes wrong, this loop does not spin
 RETRY = 0.05  # after an acquire that was put off
 OTHERS_FIRST = (0.05, 0.25)  # pause before computing an assignment that another has cause to compute
@@ -154,7 +155,7 @@ class PlacementService:
         self._handover = Handover(
             self._link,
             host,
-            drain_timeout=settings.drain_timeout,
+            bound=settings.drain_timeout + 2 * settings.activation_timeout + CUT_AFTER,
             clock=clock,
             telemetry=telemetry,
             doubtful=self._doubt_records,
@@ -203,6 +204,11 @@ class PlacementService:
     def watch(self, changed: Callable[[Mapping[str, Member]], None]) -> None:
         """Have ``changed`` called with the members whenever they have changed. It must not raise."""
         self._watchers.append(changed)
+
+    def recheck(self) -> None:
+        """Look at all records now: what is held may not be what they say. For a host that was fenced."""
+        self._doubt_records()
+        self._look_now()
 
     def statistics(self) -> Statistics:
         """Return how things stand."""

@@ -121,6 +121,8 @@ def test_an_ended_lease_is_not_trusted_and_offers_nothing() -> None:
 
     assert not lease.trusted()
     assert not lease.resume()
+    assert not lease.granted(asked=2.0, unbroken=False)
+    assert not lease.offered
 
 
 calls = st.lists(
