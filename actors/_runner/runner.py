@@ -12,7 +12,6 @@ import asyncio
 import logging
 import os
 import socket
-import time
 from collections.abc import Mapping
 from random import Random
 from typing import TYPE_CHECKING, Any, Self
@@ -185,7 +184,7 @@ class Runner:
 
     async def __aenter__(self) -> Self:
         """Start. Raises :class:`~actors.errors.ConfigurationError` or :class:`~actors.errors.PersistenceFailed`."""
-        started = time.monotonic()
+        started = self.clock.boottime()
         try:
             await self._build()
             self._stack = running([self.placement, _Ticks(self)], stop_within=CONNECTION_TIMEOUT)
@@ -208,7 +207,7 @@ class Runner:
                 system=self._system,
                 types=len(self.specs),
                 groups=", ".join(self.settings.shard_groups),
-                seconds=time.monotonic() - started,
+                seconds=self.clock.boottime() - started,
             )
         )
         return self
@@ -233,10 +232,10 @@ class Runner:
         if self._drained:
             return
         self._drained = True
-        started = time.monotonic()
+        started = self.clock.boottime()
         shards = len(self._world.shards)
         await self.placement.stop()
-        self.telemetry.emit(RunnerStopped(runner=self.id.name, shards=shards, seconds=time.monotonic() - started))
+        self.telemetry.emit(RunnerStopped(runner=self.id.name, shards=shards, seconds=self.clock.boottime() - started))
 
     def abandon(self) -> None:
         """Be as if the process had died: from here on nothing is run, sent, told or given back.
