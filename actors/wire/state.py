@@ -10,7 +10,8 @@ decoded straight; where it is not, code of another release wrote it, and:
 * of the **same** version, fields that this code does not know are *left over*: they are
   handed back beside the state and written again with it, so that old code running beside
   new code in a rolling deploy loses nothing. That is possible for fields of structs at
-  fixed places and in dicts; where it is not, inside lists, the state is not read.
+  fixed places and in dicts; where it is not, inside lists, the state is not read. What
+  is written with a leftover has the fingerprint 0, which is nobody's own.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class StateCodec:
     leftover of a decode goes into every later encode of that activation.
     """
 
-    __slots__ = ("_decode", "_info", "_make", "_migrate", "_prefix", "actor_type", "fingerprint", "kind", "version")
+    __slots__ = ("_decode", "_info", "_make", "_migrate", "_mixed", "_prefix", "actor_type", "fingerprint", "kind", "version")
 
     def __init__(self, actor_type: str, kind: Any, *, version: int = 1, migrate: Callable[[int, Any], Any] | None = None) -> None:
         self.actor_type = actor_type
@@ -63,7 +64,9 @@ class StateCodec:
         self._info = i.type_info(self.kind)
         self._decode = decoder(self.kind)
         self.fingerprint = xxh3_64_intdigest(_shape(self._info, ()).encode())
-        self._prefix = b"\x94" + encode(FORMAT) + encode(self.version) + b"\xcf" + self.fingerprint.to_bytes(8)
+        header = b"\x94" + encode(FORMAT) + encode(self.version) + b"\xcf"
+        self._mixed = header + bytes(8)
+        self._prefix = header + self.fingerprint.to_bytes(8)
 
     def fresh(self) -> Any:
         """Return the state of an actor that has none stored."""
@@ -79,7 +82,9 @@ class StateCodec:
             body = encode(state)
         except Exception as error:  # noqa: BLE001 - whatever a value's own encoding raises
             raise self._unencodable(state, error) from None
-        return self._prefix + (body if leftover is None else encode(_merged(body, leftover)))
+        if leftover is None:
+            return self._prefix + body
+        return self._mixed + encode(_merged(body, leftover))
 
     def decode(self, raw: bytes) -> tuple[Any, Leftover]:
         """Return a stored state, and what is left over of it. :class:`StateUnreadable` if it has to be left alone."""

@@ -106,7 +106,9 @@ def test_a_group_arrives_with_its_groups() -> None:
 
     again = crossed(group)
 
-    first, inner = members(again) or ()
+    inside = members(again)
+    assert inside is not None
+    first, inner = inside
     assert (str(again), first) == (str(group), Insufficient(1))
     assert [error.args for error in members(inner) or ()] == [("a",), ("b",)]
 
