@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 STARTING: Final = 30.0
 """How long a process may take before its first answer to a probe and count as live, in seconds."""
 
+NOTICED: Final = 0.1
+"""How long it may take until the end of a process is noticed, in seconds."""
+
 FORCED: Final = 5.0
 """How long processes that were told twice to end may take before they are killed."""
 
@@ -106,14 +109,17 @@ class Fleet:
 
     async def _answer(self, path: str, *, live: bool) -> Answer:
         async def ask(process: RunnerProcess) -> tuple[Check, ...] | None:
-            down = self._down.get(process.name)
-            if down is None:
+            if process.name not in self._down:
                 seen = await process.probe(path)
                 if seen is not None:
                     self._heard[process.name] = process.starts
-                elif self._heard.get(process.name) != process.starts and time.monotonic() - process.started_at < STARTING:
+                    return seen
+                if self._heard.get(process.name) != process.starts and time.monotonic() - process.started_at < STARTING:
                     return (Check("process", ok=live, detail="is starting"),)
-                return seen
+                await asyncio.sleep(NOTICED)  # one that has just died is known to be dead by then
+            down = self._down.get(process.name)
+            if down is None:
+                return None
             detail = f"starts again after {down.failures} failures"
             return (Check("process", ok=live and down.failures < HOPELESS_AFTER, detail=detail),)
 

@@ -81,13 +81,11 @@ async def told(redis_url: str, request: pytest.FixtureRequest) -> AsyncIterator[
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     seen: list[Event] = []
     tracing = getattr(request, "param", True)
-    recorders = [Recorder(tracer=OtelTracer(provider) if tracing else None, sinks=[seen.append]) for _ in range(2)]
+    tracer = OtelTracer(provider) if tracing else None
+    inside, outside = Recorder(tracer=tracer, sinks=[seen.append]), Recorder(tracer=tracer)
     server = TcpServer.from_url(redis_url)
-    async with (
-        system.build_runner(server, name="pod-1", telemetry=recorders[0]),
-        system.build_client(server, telemetry=recorders[1]) as client,
-    ):
-        yield Told(*recorders, client, exporter, seen)
+    async with system.build_runner(server, name="pod-1", telemetry=inside), system.build_client(server, telemetry=outside) as client:
+        yield Told(inside, outside, client, exporter, seen)
 
 
 def child_of(child: ReadableSpan, parent: ReadableSpan) -> bool:
