@@ -43,7 +43,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture
 def actor_cluster(request: pytest.FixtureRequest) -> ActorCluster:
-    """Return what makes test clusters: ``async with actor_cluster(system, runners=2) as cluster``."""
+    """Return what makes test clusters. Enter one by ``async with``."""
     from actors.testing.cluster import ActorCluster  # noqa: PLC0415 - most sessions do not need it
 
     seed = request.config.getoption("--actors-seed")
@@ -93,7 +93,7 @@ class ActorTest(pytest.Function):
 def pytest_pycollect_makeitem(collector: pytest.Module | pytest.Class, name: str, obj: object) -> Generator[None, Any, Any]:
     """Take the tests that are ours from whoever collected them."""
     found: Any = yield
-    made: list[Any] = found if isinstance(found, list) else []
+    made = _listed(found)
     if not any(_is_ours(item) for item in made):
         return found
     if any("anyio_backend" in item.fixturenames for item in made if isinstance(item, pytest.Function)):
@@ -124,6 +124,10 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     if report.failed and clusters is not None and clusters.clusters:
         report.sections.append(("actors", _replay(clusters, trace=bool(item.config.getoption("--actors-trace")))))
     return report
+
+
+def _listed(found: object) -> list[Any]:
+    return cast(Any, found) if isinstance(found, list) else []
 
 
 def _is_ours(item: object) -> bool:
