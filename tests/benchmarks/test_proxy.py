@@ -14,11 +14,11 @@ async def test_a_script_is_one_command_however_much_it_does(redis_url: str) -> N
     """A server's own counter would say six."""
     async with counting(redis_url) as proxy:
         client = redis.asyncio.from_url(proxy.url)
-        assert await client.ping()  # type: ignore[misc]  # the stubs say bool
+        assert await client.ping()
         proxy.reset()
 
         script = "for i = 1, 5 do redis.call('INCR', KEYS[1]) end return redis.call('GET', KEYS[1])"
-        assert await client.eval(script, 1, "k") == b"5"  # type: ignore[misc]
+        assert await client.eval(script, 1, "k") == b"5"
         traffic = proxy.traffic()
         await client.aclose()
 
@@ -31,7 +31,7 @@ async def test_pipelined_commands_are_counted_one_by_one(redis_url: str) -> None
     """They share a packet, not their work."""
     async with counting(redis_url) as proxy:
         client = redis.asyncio.from_url(proxy.url)
-        await client.ping()  # type: ignore[misc]
+        await client.ping()
         proxy.reset()
         async with client.pipeline(transaction=False) as pipeline:
             for number in range(100):
