@@ -118,7 +118,10 @@ for i = 1, parts do
 end
 if #states > 0 then redis.call('MSET', unpack(states)) end
 for i = 1, #order do
-  redis.call('XADD', order[i], 'NOMKSTREAM', '*', unpack(inboxes[order[i]]))
+  local fields = inboxes[order[i]]
+  for j = 1, #fields, 4000 do -- Lua unpacks fewer than 8,000 values; one key may have more waiters than that
+    redis.call('XADD', order[i], 'NOMKSTREAM', '*', unpack(fields, j, math.min(j + 3999, #fields)))
+  end
 end
 redis.call('HSET', KEYS[1], unpack(left))
 return table.concat(status)
