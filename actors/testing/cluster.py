@@ -271,13 +271,16 @@ class TestCluster:
     def owner_of(self, ref: Actor[Any]) -> str:
         """Return the name of the runner that owns an actor's shard, dead ones included until another has taken it.
 
-        ``LookupError`` while nobody does.
+        Between two owners it is the one that the shard is assigned to. ``LookupError`` where there is none.
         """
         shard = self.shard_of(ref)
         owner = self._view.record(shard).owner
-        if owner is None:
-            raise LookupError(f"shard {shard.label} has no owner now: it was released, or no runner has taken it yet")
-        return self._names.get(owner, owner)
+        if owner is not None:
+            return self._names.get(owner, owner)
+        assigned = self._view.assignment().owner(shard)
+        if assigned is None:
+            raise LookupError(f"shard {shard.label} is nobody's: there is no runner for it")
+        return assigned
 
     def state(self, ref: Actor[S]) -> S:
         """Return an actor's state as it is stored; a fresh one where nothing is."""
