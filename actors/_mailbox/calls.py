@@ -174,7 +174,7 @@ class Calls:
 
     def cancel(self, call: Call) -> None:
         """The caller has gone: take the call back, as far as it got."""
-        call._close()  # noqa: SLF001 - a call belongs to its calls
+        call.forget()
         self.send_cancel(call)
 
     def send_cancel(self, call: Call) -> None:

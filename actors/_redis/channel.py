@@ -25,6 +25,8 @@ class Channel:
         self.connection: Connection | None = None
         self.reconnects = 0
         self.last_fault: Exception | None = None
+        self.on_error: Callable[[Exception], None] | None = None
+        """Told when a callback for a reply raised. Set it before :meth:`open`."""
         self._server = server
         self._clock = clock
         self._backoff = backoff
@@ -82,9 +84,9 @@ class Channel:
     async def until_up(self) -> Connection:
         """Wait for a connection and return it."""
         while (connection := self.connection) is None:
-            ready = asyncio.get_running_loop().create_future()
-            self.when_up(lambda ready=ready: None if ready.done() else ready.set_result(None))
-            await ready
+            up = asyncio.Event()
+            self.when_up(up.set)
+            await up.wait()
         return connection
 
     def drop(self) -> None:
@@ -103,6 +105,7 @@ class Channel:
     async def _connect(self) -> None:
         self._lost.clear()
         connection = await self._server.connect(self.purpose, timeout=self._timeout, on_lost=self._on_lost)
+        connection.on_error = self.on_error
         self.connection = connection
         waiting, self._waiting = self._waiting, []
         for callback in waiting:

@@ -55,6 +55,9 @@ class Statistics(NamedTuple):
 class Connection(Protocol):
     """A pipelined connection, used from one event loop."""
 
+    on_error: Callable[[Exception], None] | None
+    """Told of a callback that raised, besides the loop's exception handler: whoever set the callbacks is broken."""
+
     @property
     def closed(self) -> bool:
         """True once it was closed or lost; it never comes back."""
@@ -351,6 +354,7 @@ class Pipeline:
         self._context = contextvars.copy_context()  # replies and faults belong to whoever connected
         self._timeout = timeout
         self._on_lost = on_lost
+        self.on_error: Callable[[Exception], None] | None = None
         self._where = where
         self._waiting: deque[tuple[OnReply, float]] = deque()
         self._answered = 0
@@ -445,6 +449,8 @@ class Pipeline:
         return f"The connection to Redis at {self._where} was lost: {why}."
 
     def _report(self, error: Exception, on_reply: OnReply) -> None:
+        if self.on_error is not None:
+            self.on_error(error)
         self._loop.call_exception_handler({"message": "a callback for a reply from Redis raised", "exception": error, "callback": on_reply})
 
 

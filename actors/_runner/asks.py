@@ -22,7 +22,7 @@ from actors._mailbox.commit import operate
 from actors._mailbox.dead_letters import DeadLetters
 from actors._mailbox.sender import Fence, Special
 from actors._runner.activation import Phase
-from actors._runner.engine import DERIVED, DERIVED_LIFE
+from actors._runner.settlement import DERIVED, DERIVED_LIFE
 from actors.client import Client, digest_of, due_of, make_ref, record_of
 from actors.errors import CallTooDeep, ClusterError, Fenced, MailboxFull, PayloadTooLarge
 from actors.message import Kind, Outgoing, Receipt
@@ -134,7 +134,7 @@ class TurnClient(Client):
         try:
             calls.begin(under_way, payload, special)
             world.suspects.yields(turn)
-            world.engine.waits(turn, target)
+            world.cycles.begins(turn, target)
             if shard.draining:
                 world.loop.call_soon(world.engine.pump_shard, shard)
             body = await under_way.future

@@ -60,7 +60,7 @@ class Backlogs:
             spec = self._world.specs.get(name)
             if spec is None:
                 continue
-            activation = self._world.engine.activate(shard, spec, key)
+            activation = self._world.dispatch.activate(shard, spec, key)
             activation.more = True
             due, _, attempt = value.partition(b" ")
             activation.attempt = int(attempt or b"0")
@@ -97,7 +97,9 @@ class Backlogs:
                 except Unreadable as error:
                     effects = Effects(None)
                     self.done(activation, effects, entry)
-                    engine.bury(effects, activation.shard, fields[1], reason=error.why, error=error.detail, entry=entry, attempts=0)
+                    self._world.settlement.bury(
+                        effects, activation.shard, fields[1], reason=error.why, error=error.detail, entry=entry, attempts=0
+                    )
                     self._world.committer.add(activation.shard, effects)
                     continue
                 method = activation.spec.methods.get(envelope.method)
@@ -111,7 +113,7 @@ class Backlogs:
             if reply:
                 activation.after = reply[-1][0]
             activation.page(messages, complete=len(reply) < activation.limit, moves=moves)
-            engine.watch(activation, messages)
+            self._world.deadlines.watch_all(activation, messages)
             engine.advance(activation)
             engine.settle_drain(activation.shard)
         finally:

@@ -1,10 +1,9 @@
-"""The turns of the shards one runner owns: from an entry read to its effects gathered.
+"""The turns of the shards one runner owns: from a message's arrival to its effects gathered.
 
-What happens to a message, in the order of this file: it is *received* from its shard's
-stream and put to its actor; the actor is *pumped*, that is, whatever of it may start does;
-a turn *starts*, stepped in place to its end or its first wait; it *ends* in one of four
-ways (a value, an error that is the caller's, a defect, a cut), each of which leaves
-effects; they are *committed*, and what waited for that goes on.
+What happens to a message, in the order of this file: it *arrives* at its actor; the actor
+is *pumped*, that is, whatever of it may start does; a turn *starts*, stepped in place to
+its end or its first wait; it *ends*, with a value here, otherwise in
+:mod:`actors._runner.failures`; its effects are *committed*, and what waited for that goes on.
 
 Everything here runs in callbacks of the event loop, never in a task, and never waits.
 The parts that talk to Redis by themselves (loading, backlogs, suspects, streams, asks)
@@ -14,49 +13,30 @@ are beside this file; the engine calls them and they call back.
 from __future__ import annotations
 
 import asyncio
-import heapq
-import traceback
 from collections.abc import Sequence
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
-from actors._mailbox.calls import timeout_of
-from actors._mailbox.commit import CLEARED, Effects, Ledger, operate
+from actors._mailbox.commit import CLEARED, Effects, Ledger
 from actors._runner.activation import Activation, Message, Phase, entry_order
-from actors._runner.turn import Cut, Turn, root_of
+from actors._runner.shard import NO_SUSPECTS
+from actors._runner.turn import Cut, Turn
 from actors.context import current
-from actors.errors import (
-    AskTimeout,
-    CallCycle,
-    ClusterError,
-    DeadLettered,
-    PayloadTooLarge,
-    SerializationFailed,
-)
-from actors.ids import ActorAddress
+from actors.errors import PayloadTooLarge, SerializationFailed
 from actors.message import Kind as MethodKind
-from actors.supervision import Abandon, DeadLetter, FailWith, RetryAfter, decide
-from actors.telemetry.events import CommitRefused, HandlerFailed
-from actors.telemetry.events import DeadLettered as DeadLetteredEvent
+from actors.telemetry.events import CommitRefused
 from actors.telemetry.meters import MethodMeter, sample_every
-from actors.wire.envelope import Envelope, Kind, Unreadable, decode
-from actors.wire.reply import encode_error, encode_value
+from actors.wire.envelope import Envelope
+from actors.wire.reply import encode_value
 
 if TYPE_CHECKING:
     from actors._mailbox.committer import Committer
     from actors._redis.faults import RedisFault
+    from actors._runner.failures import Failures
+    from actors._runner.settlement import Settlement
     from actors._runner.shard import OwnedShard
     from actors._runner.world import World
-    from actors.actor import ActorSpec
     from actors.message import MethodSpec
-
-DERIVED = "q:"
-"""Prefix of the record that holds the asks of one parent message."""
-
-DERIVED_LIFE = 86_400.0
-"""Seconds the outcome of an ask made in a turn is kept, unless its parent's commit drops it."""
-
-NO_SUSPECTS = (0, 0)
 
 _CANCEL_AGAIN = 5.0
 
@@ -75,12 +55,10 @@ class Engine:
         self._stepper = world.stepper
         self._lease = world.lease
         self._committer: Committer
+        self._settlement: Settlement
+        self._failures: Failures
         self._tracing = world.telemetry.tracer.active
         self._meters: dict[MethodSpec, MethodMeter] = {}
-        self._due: list[tuple[float, int, Activation, Message]] = []
-        self._due_count = 0
-        self._due_timer: asyncio.TimerHandle | None = None
-        self._due_at = 0.0
         self._depth = 0
         self._every = 1
         self._countdown = 1
@@ -93,11 +71,10 @@ class Engine:
         self.waiting = 0
         """Messages queued in memory: exact at each tick, near enough between two."""
 
-    def bind(self, committer: Committer) -> None:
-        """Take the committer, which is made after the engine that it reports to."""
-        self._committer = committer
-
-    # being told
+    def bind(self) -> None:
+        """Take the parts that are made after the engine, since they know it."""
+        world = self._world
+        self._committer, self._settlement, self._failures = world.committer, world.settlement, world.failures
 
     def begin(self, entries: int = 1) -> None:
         """Start a stretch of work in a callback of the loop; pair with :meth:`finish`."""
@@ -116,77 +93,9 @@ class Engine:
             self._world.committer.flush()
             self._world.room()
 
-    def close(self) -> None:
-        """Take the alarm off that watches over deadlines: nothing is left to be watched."""
-        if self._due_timer is not None:
-            self._due_timer.cancel()
-            self._due_timer = None
-        self._due.clear()
-
     def trusted(self) -> bool:
         """Whether turns may start and be committed: the lease still stands."""
         return self._world.lease.trusted()
-
-    # receiving
-
-    def receive(self, shard: OwnedShard, entries: Sequence[Any]) -> None:
-        """Put what a read brought of one shard to its actors. Entries seen before are passed over."""
-        seen = shard.seen
-        first = entry_order(entries[0][0])
-        again = first <= seen
-        shard.suspicious = shard.suspicious and first <= shard.suspects_upto
-        receive = self._receive
-        for entry, fields in entries:
-            if again and entry_order(entry) <= seen:
-                continue
-            receive(shard, entry, fields[1] if len(fields) == 2 and fields[0] == b"d" else None)
-            if not shard.alive:
-                return
-        last = entry_order(entries[-1][0])
-        shard.seen = max(last, seen)
-
-    def _receive(self, shard: OwnedShard, entry: bytes, raw: bytes | None) -> None:
-        if raw is None:
-            self.unreadable(shard, entry, b"", "wrong_shape", "the entry is not one field named d")
-            return
-        try:
-            envelope = decode(raw, max_depth=self._settings.max_depth)
-        except Unreadable as error:
-            self.unreadable(shard, entry, raw, error.why, error.detail)
-            return
-        extra = envelope.extra
-        if extra is not None and extra.kind is not Kind.MESSAGE:
-            self._control(shard, entry, envelope)
-            return
-        activation = shard.activations.get((envelope.type, envelope.key))
-        if activation is None:
-            spec = self._specs.get(envelope.type)
-            if spec is None:
-                self._world.parking.park(shard, entry, envelope, raw)
-                return
-            activation = self.activate(shard, spec, envelope.key)
-        method = activation.spec.methods.get(envelope.method)
-        if method is None:
-            self._world.parking.park(shard, entry, envelope, raw)
-            return
-        self.arrive(activation, Message(entry, envelope, raw, method))
-
-    def activate(self, shard: OwnedShard, spec: ActorSpec, key: str) -> Activation:
-        """Return a new, cold activation."""
-        options = spec.options
-        activation = Activation(
-            shard,
-            spec,
-            ActorAddress(spec.name, key),
-            limit=options.mailbox_capacity or self._settings.mailbox_capacity,
-            concurrency=options.concurrency or 1,
-        )
-        if spec.state is not None:
-            activation.state_key = self._keys.state(spec.name, key)
-        activation.touched = self._tick
-        shard.activations[spec.name, key] = activation
-        self.resident += 1
-        return activation
 
     def arrive(self, activation: Activation, message: Message) -> None:
         """Put a message read from the stream to its actor."""
@@ -214,36 +123,11 @@ class Engine:
             self._world.backlogs.move(activation, moving)
         envelope = message.envelope
         if envelope.budget_ms:
-            self._watch_deadline(activation, message)
+            self._world.deadlines.watch(activation, message)
         extra = envelope.extra
-        if extra is not None and extra.chain and activation.running and self._cycle(activation, message):
+        if extra is not None and extra.chain and activation.running and self._world.cycles.found(activation, message):
             return
         self.advance(activation)
-
-    def _control(self, shard: OwnedShard, entry: bytes, envelope: Envelope) -> None:
-        """A message for the runner rather than the actor: act on it and be done with its entry."""
-        effects = Effects(entry)
-        match envelope.kind:
-            case Kind.CANCEL:
-                self.cancel(shard, envelope)
-            case Kind.NUDGE:
-                self._world.timers.nudge(shard)
-            case Kind.CREDIT:
-                self._world.streams.credit(shard, envelope)
-            case Kind.MESSAGE:
-                pass
-        self._world.committer.add(shard, effects)
-
-    def unreadable(self, shard: OwnedShard, entry: bytes, raw: bytes, why: str, detail: str) -> None:
-        """Set aside an entry that is no message; those behind it go on."""
-        effects = Effects(entry)
-        self.bury(effects, shard, raw, reason=why, error=detail, entry=entry, attempts=0)
-        self._telemetry.emit(
-            DeadLetteredEvent(message_id="?", actor_type="?", key="?", method="?", reason=why, attempts=0, error=detail, shard=shard.label)
-        )
-        self._world.committer.add(shard, effects)
-
-    # what may start
 
     def pump(self, activation: Activation) -> None:
         """Start what may start of an actor, from a callback of the loop."""
@@ -278,7 +162,7 @@ class Engine:
             shard = activation.shard
             if shard.refused and message.entry in shard.refused:
                 queue.popleft()
-                self._was_refused(activation, message)
+                self._failures.was_refused(activation, message)
                 continue
             if (
                 shard.suspects_upto != NO_SUSPECTS
@@ -331,8 +215,6 @@ class Engine:
         activation.timer = None
         self.pump(activation)
 
-    # a turn starts
-
     def _start(self, activation: Activation, message: Message) -> None:
         envelope = message.envelope
         method = message.method
@@ -346,7 +228,7 @@ class Engine:
             now = turn.started_at or self._boottime()
             turn.deadline = self._world.redis_clock.deadline(message.entry, envelope.budget_ms)
             if turn.deadline <= now:
-                self.expire(activation, message, stage="queued")
+                self._failures.expire(activation, message, stage="queued")
                 return
         if method.kind is MethodKind.STREAM:
             self._world.streams.start(activation, message)
@@ -386,7 +268,7 @@ class Engine:
             turn.ended = True
             if turn.span is not None:
                 turn.span.end(error)
-            self._failed(turn, error)
+            self._failures.failed(turn, error)
             if isinstance(error, (KeyboardInterrupt, SystemExit)):
                 raise
         else:
@@ -437,8 +319,6 @@ class Engine:
         # A handler that swallows its cancellation is cancelled again.
         turn.timer = self._loop.call_later(_CANCEL_AGAIN, self.cut, turn, turn.cut)
 
-    # a turn ends
-
     def _ended(self, turn: Turn, value: Any, error: BaseException | None) -> None:
         """A turn that had suspended has ended."""
         activation = turn.activation
@@ -460,11 +340,11 @@ class Engine:
         self.begin()
         try:
             if turn.cut is not None:
-                self._was_cut(turn)
+                self._failures.was_cut(turn)
             elif error is None:
                 self._succeeded(turn, value)
             else:
-                self._failed(turn, error)
+                self._failures.failed(turn, error)
             self.advance(activation)
             self.settle_drain(activation.shard)
         finally:
@@ -489,9 +369,9 @@ class Engine:
                         method=envelope.method,
                     )
             except (SerializationFailed, PayloadTooLarge) as error:
-                self._refuse(turn, error)
+                self._failures.refuse(turn, error)
                 return
-            self.answer(turn, message, body, final=True)
+            self._settlement.answer(turn, message, body, final=True)
         codec = activation.spec.state
         if codec is not None and not turn.reentrant:
             try:
@@ -503,7 +383,7 @@ class Engine:
             except Exception as error:
                 turn.inbox = None
                 turn.operations = None
-                self._failed(turn, error)
+                self._failures.failed(turn, error)
                 return
         activation.attempt = activation.unavailable = 0
         prelude = activation.prelude
@@ -516,7 +396,7 @@ class Engine:
                 turn.operations = [*prelude.operations, *(turn.operations or ())]
         shard = activation.shard
         if activation.inside or turn.asked or shard.suspects_upto != NO_SUSPECTS:
-            self._gather(turn)
+            self._settlement.gather(turn)
         else:
             activation.uncommitted += 1
             self._committer.add(shard, turn)
@@ -552,227 +432,6 @@ class Engine:
             activation.bytes = data
             activation.dirty = False
 
-    def _failed(self, turn: Turn, error: BaseException) -> None:
-        """Decide what an error that left the handler means, and do it."""
-        activation = turn.activation
-        message = turn.message
-        assert message is not None
-        decision = decide(
-            error,
-            attempt=turn.attempt,
-            retry=message.method.retry or activation.spec.options.retry,
-            max_attempts=self._settings.max_attempts,
-            random=self._world.random,
-            unavailable=activation.unavailable,
-            actor_type=message.envelope.type,
-            key=message.envelope.key,
-            method=message.envelope.method,
-        )
-        match decision:
-            case FailWith(failure):
-                self._refuse(turn, failure)
-            case RetryAfter(seconds, counted):
-                self._report(turn, error, f"runs again in {seconds:.2f} s")
-                self._retry(activation, message, seconds, counted=counted, discard=True)
-            case DeadLetter(reason, failure):
-                self._report(turn, error, "goes to the dead letters")
-                self._forsake(turn, message, failure, reason)
-            case Abandon():
-                # Fenced, and nobody here has noticed yet: what this runner believes of the shard is void.
-                self._world.start_over(activation.shard, {})
-
-    def _report(self, turn: Turn, error: BaseException, outcome: str) -> None:
-        message = turn.message
-        assert message is not None
-        envelope = message.envelope
-        self.meter(message.method, envelope).failed("defect")
-        self._telemetry.emit(
-            HandlerFailed(
-                actor_type=envelope.type,
-                key=envelope.key,
-                method=envelope.method,
-                message_id=envelope.id,
-                attempt=turn.attempt,
-                reason=type(error).__name__,
-                outcome=outcome,
-                error="".join(traceback.format_exception(error)).rstrip(),
-            )
-        )
-
-    def _refuse(self, turn: Turn, error: BaseException) -> None:
-        """Fail the call with an error that is the caller's; the turn's changes, tells and timers are dropped."""
-        activation = turn.activation
-        message = turn.message
-        assert message is not None
-        envelope = message.envelope
-        turn.tells = turn.operations = None
-        turn.inbox = None
-        if not turn.reentrant:
-            activation.restore()
-        reason = error.reason.value if isinstance(error, ClusterError) else "domain"
-        self.meter(message.method, envelope).failed(reason)
-        self.answer(turn, message, encode_error(error), final=True)
-        if isinstance(error, ClusterError) and envelope.reply is None:
-            # A tell that fails for good has nobody to tell it to.
-            self.bury(turn, activation.shard, message.raw, reason=reason, error=str(error), entry=message.entry, attempts=turn.attempt)
-            self._told_dead(message, reason, turn.attempt, str(error), activation.shard)
-        activation.attempt = activation.unavailable = 0
-        self._gather(turn)
-
-    def _retry(self, activation: Activation, message: Message, seconds: float, *, counted: bool, discard: bool) -> None:
-        """Run a message again later: it and all behind it wait in the actor's backlog."""
-        if not counted:
-            activation.unavailable += 1
-        else:
-            activation.attempt += 1
-            self.meter(message.method, message.envelope).retried += 1
-        activation.due = self._boottime() + seconds
-        activation.queue.appendleft(message)
-        self._world.backlogs.hold(activation, seconds)
-        if message.envelope.budget_ms:
-            self._watch_deadline(activation, message)
-        if discard:
-            self._world.loader.discard(activation)
-
-    def _forsake(self, turn: Turn, message: Message, failure: ClusterError, reason: str) -> None:
-        """Attempts are used up: the message is dead, its asker told, its actor goes on without it."""
-        activation = turn.activation
-        turn.tells = turn.operations = turn.asked = None
-        turn.inbox = None
-        self.answer(turn, message, encode_error(failure), final=False)
-        self.bury(turn, activation.shard, message.raw, reason="attempts", error=reason, entry=message.entry, attempts=turn.attempt)
-        self._told_dead(message, reason, turn.attempt, str(failure), activation.shard)
-        activation.attempt = activation.unavailable = 0
-        self._world.loader.discard(activation)
-        self._gather(turn)
-
-    def dead_letter(self, activation: Activation, message: Message, *, reason: str, error: str, attempts: int) -> None:
-        """Set a queued message aside without running it."""
-        effects = Effects(message.entry, activation)
-        envelope = message.envelope
-        failure = DeadLettered(why=error, message_id=envelope.id, actor_type=envelope.type, key=envelope.key, method=envelope.method)
-        self.answer(effects, message, encode_error(failure), final=False)
-        self.bury(effects, activation.shard, message.raw, reason=reason, error=error, entry=message.entry, attempts=attempts)
-        self._told_dead(message, reason, attempts, error, activation.shard)
-        activation.attempt = activation.unavailable = 0
-        self.take_away(activation, message, effects)
-
-    def _told_dead(self, message: Message, reason: str, attempts: int, error: str, shard: OwnedShard) -> None:
-        envelope = message.envelope
-        self._telemetry.emit(
-            DeadLetteredEvent(
-                message_id=envelope.id,
-                actor_type=envelope.type,
-                key=envelope.key,
-                method=envelope.method,
-                reason=reason,
-                attempts=attempts,
-                error=error,
-                shard=shard.label,
-            )
-        )
-
-    def _was_cut(self, turn: Turn) -> None:
-        """A turn that we cancelled has ended, however it did."""
-        activation = turn.activation
-        message = turn.message
-        assert message is not None
-        envelope = message.envelope
-        turn.tells = turn.operations = None
-        turn.inbox = None
-        match turn.cut:
-            case Cut.DEADLINE:
-                activation.restore()
-                waiting = ", ".join(f"{kind}/{key}" for kind, key in turn.waiting_on or ())
-                seconds = self._boottime() - (turn.started_at or turn.deadline - envelope.budget_ms / 1000)
-                failure = AskTimeout(
-                    timeout=timeout_of(envelope.budget_ms),
-                    stage="running",
-                    seconds=max(seconds, 0.0),
-                    waiting_on=waiting,
-                    actor_type=envelope.type,
-                    key=envelope.key,
-                    method=envelope.method,
-                )
-                self.meter(message.method, envelope).failed(failure.reason.value)
-                self.answer(turn, message, encode_error(failure), final=False)
-                activation.attempt = activation.unavailable = 0
-                self._gather(turn)
-            case Cut.CALLER:
-                activation.restore()
-                self.meter(message.method, envelope).failed("cancelled")
-                self.answer(turn, message, b"", final=False)
-                activation.attempt = activation.unavailable = 0
-                self._gather(turn)
-            case Cut.TURN_TIMEOUT:
-                limit = activation.spec.options.turn_timeout or self._settings.turn_timeout
-                self._failed(turn, TimeoutError(f"the turn took longer than turn_timeout, {limit:g} s"))
-            case Cut.DRAIN:
-                # It runs again at the next owner: its entry stays where it is.
-                activation.restore()
-            case Cut.LOST | None:
-                pass
-
-    def _was_refused(self, activation: Activation, message: Message) -> None:
-        """Redis refused this message's effects for good before: that was a defect of its turn."""
-        reason = activation.shard.refused.pop(message.entry)
-        activation.attempt += 1
-        if activation.attempt >= self._settings.max_attempts:
-            self.dead_letter(activation, message, reason="commit_refused", error=reason, attempts=activation.attempt)
-        else:
-            self._retry(activation, message, 0.1, counted=False, discard=False)
-
-    def expire(self, activation: Activation, message: Message, *, stage: str) -> None:
-        """The deadline passed before the message could run: it never will."""
-        envelope = message.envelope
-        effects = Effects(message.entry, activation)
-        failure = AskTimeout(
-            timeout=timeout_of(envelope.budget_ms),
-            stage="queued" if stage == "queued" else "running",
-            seconds=envelope.budget_ms / 1000,
-            actor_type=envelope.type,
-            key=envelope.key,
-            method=envelope.method,
-        )
-        self.meter(message.method, envelope).failed(failure.reason.value)
-        self.answer(effects, message, encode_error(failure), final=False)
-        activation.attempt = activation.unavailable = 0
-        self.take_away(activation, message, effects)
-
-    def fail(self, activation: Activation, message: Message, error: ClusterError) -> None:
-        """Fail a queued message with an error of ours, without running it."""
-        envelope = message.envelope
-        effects = Effects(message.entry, activation)
-        self.meter(message.method, envelope).failed(error.reason.value)
-        self.answer(effects, message, encode_error(error), final=False)
-        self.take_away(activation, message, effects)
-
-    def retry_activation(self, activation: Activation, error: BaseException, *, counted: bool) -> None:
-        """The actor could not be activated for the tell at the head of its queue: try again later."""
-        message = activation.queue.popleft()
-        decision = decide(
-            error,
-            attempt=activation.attempt + 1,
-            retry=activation.spec.options.retry,
-            max_attempts=self._settings.max_attempts,
-            random=self._world.random,
-            unavailable=activation.unavailable,
-            actor_type=message.envelope.type,
-            key=message.envelope.key,
-            method=message.envelope.method,
-        )
-        if counted and not isinstance(decision, RetryAfter):
-            self.dead_letter(
-                activation,
-                message,
-                reason="activation",
-                error=f"the actor could not be activated: {type(error).__name__}: {error}",
-                attempts=activation.attempt + 1,
-            )
-            return
-        seconds = decision.seconds if isinstance(decision, RetryAfter) else 1.0
-        self._retry(activation, message, seconds, counted=counted, discard=False)
-
     def keep(self, turn: Turn) -> None:
         """Gather the state that a hook's run has left."""
         activation = turn.activation
@@ -781,68 +440,6 @@ class Engine:
         if turn.state is not None or turn.tells or turn.operations:
             activation.uncommitted += 1
             self._world.committer.add(activation.shard, turn)
-
-    # effects
-
-    def take_away(self, activation: Activation, message: Message, effects: Effects) -> None:
-        """Gather effects that end a message which did not run."""
-        if activation.handled(message.entry):
-            effects.entry = None
-            self._world.backlogs.done(activation, effects, message.entry)
-        self._clear_mark(activation.shard, message, effects)
-        activation.uncommitted += 1
-        self._world.committer.add(activation.shard, effects)
-
-    def _gather(self, turn: Turn) -> None:
-        """Gather the effects of an ended turn for its shard's next commit."""
-        activation = turn.activation
-        message = turn.message
-        shard = activation.shard
-        if activation.inside and message is not None and activation.handled(message.entry):
-            turn.entry = None
-            self._world.backlogs.done(activation, turn, message.entry)
-        if shard.suspects_upto != NO_SUSPECTS and message is not None:
-            self._clear_mark(shard, message, turn)
-        if turn.asked and turn.cut is None:
-            operate(turn, "E", (self._keys.record(DERIVED + turn.message_id),))
-        activation.uncommitted += 1
-        self._world.committer.add(shard, turn)
-
-    def _clear_mark(self, shard: OwnedShard, message: Message, effects: Effects) -> None:
-        if shard.suspects_upto != NO_SUSPECTS and entry_order(message.entry) <= shard.suspects_upto:
-            operate(effects, "M", (self._keys.marks(shard.label),), message.entry)
-
-    def answer(self, effects: Effects, message: Message, body: bytes, *, final: bool) -> None:
-        """Let ``effects`` answer whoever waits. ``final``: a reply or domain error, kept under its idempotency key.
-
-        Not final (expired, cancelled, dead-lettered): the key is free again. An ask made in
-        a turn is the exception: what it was told is kept, so that a re-run is told the same.
-        """
-        envelope = message.envelope
-        record = envelope.extra.record if envelope.extra is not None else None
-        if record is not None:
-            if record.suffix.startswith(DERIVED):
-                ttl = int(DERIVED_LIFE * 1000) if final or body else 0
-            else:
-                ttl = int(self._settings.idempotency_ttl * 1000) if final else 0
-            operate(effects, "K", (self._keys.record(record.suffix),), record.prefix, ttl, body)
-        elif envelope.reply is not None and body:
-            effects.inbox = self._keys.inbox(envelope.reply.inbox)
-            effects.call = envelope.reply.call
-            effects.answer = body
-
-    def bury(self, effects: Effects, shard: OwnedShard, raw: bytes, *, reason: str, error: str, entry: bytes, attempts: int) -> None:
-        """Let ``effects`` put a message among the dead letters."""
-        operate(
-            effects,
-            "Z",
-            (self._keys.dead, self._keys.dead_lost),
-            self._settings.dead_letter_capacity,
-            *("d", raw, "r", reason, "e", error[:4096], "s", shard.label, "i", entry, "a", attempts),
-            *("t", int(self._world.redis_clock.now_ms())),
-        )
-
-    # commits
 
     def committed(self, ledger: Ledger, effects: Sequence[Effects]) -> None:
         """Turns are real: what waited for that goes on."""
@@ -863,9 +460,7 @@ class Engine:
                 if effect.started_at:
                     now = now or self._boottime()
                     self._measure(effect, effect.message, meter, now)
-            if not activation.uncommitted and (
-                activation.asks_waiting or activation.more or activation.phase is Phase.CLOSING
-            ):
+            if not activation.uncommitted and (activation.asks_waiting or activation.more or activation.phase is Phase.CLOSING):
                 self._all_committed(activation)
         self.settle_drain(ledger)  # type: ignore[arg-type] # every ledger here is an OwnedShard
 
@@ -903,8 +498,6 @@ class Engine:
         if shard.draining:
             self._world.drained(shard)
 
-    # cancelling, deadlines, cycles
-
     def cancel(self, shard: OwnedShard, envelope: Envelope) -> None:
         """Forget a message whose caller has gone: not started, it never will; running, it is cancelled."""
         activation = shard.activations.get((envelope.type, envelope.key))
@@ -920,95 +513,17 @@ class Engine:
             if message.envelope.id == envelope.id:
                 activation.queue.remove(message)
                 effects = Effects(message.entry, activation)
-                self.answer(effects, message, b"", final=False)
-                self.take_away(activation, message, effects)
+                self._settlement.answer(effects, message, b"", final=False)
+                self._settlement.take_away(activation, message, effects)
                 self.meter(message.method, message.envelope).failed("cancelled")
                 return
 
-    def watch(self, activation: Activation, messages: Sequence[Message]) -> None:
-        """Answer those of ``messages`` that are still queued at their deadline."""
-        for message in messages:
-            if message.envelope.budget_ms:
-                self._watch_deadline(activation, message)
-
-    def _watch_deadline(self, activation: Activation, message: Message) -> None:
-        """See to it that a message which is still queued at its deadline is answered then."""
-        at = self._world.redis_clock.deadline(message.entry, message.envelope.budget_ms)
-        self._due_count += 1
-        heapq.heappush(self._due, (at, self._due_count, activation, message))
-        if self._due_timer is None or at < self._due_at:
-            self._arm(at)
-
-    def _arm(self, at: float) -> None:
-        if self._due_timer is not None:
-            self._due_timer.cancel()
-        self._due_at = at
-        self._due_timer = self._loop.call_later(max(at - self._boottime(), 0.0), self._deadlines)
-
-    def _deadlines(self) -> None:
-        self._due_timer = None
-        now = self._boottime()
-        self.begin()
+    def take_out(self, activation: Activation, message: Message) -> None:
+        """Take a message that has just arrived out of wherever it was put: the queue, or the backlog it is on its way to."""
         try:
-            while self._due and self._due[0][0] <= now:
-                _, _, activation, message = heapq.heappop(self._due)
-                if activation.phase is not Phase.GONE and message in activation.queue and self._world.lease.trusted():
-                    activation.queue.remove(message)
-                    self.expire(activation, message, stage="queued")
-                    self.advance(activation)
-        finally:
-            self.finish()
-        if self._due:
-            self._arm(self._due[0][0])
-
-    def _cycle(self, activation: Activation, message: Message) -> bool:
-        """Look whether an ask that just queued waits on itself; true if that settled it."""
-        extra = message.envelope.extra
-        assert extra is not None
-        ids = {link.message_id for link in extra.chain}
-        for turn in activation.running:
-            if turn.message_id in ids:
-                activation.queue.remove(message)
-                if message.method.reentrant:
-                    if activation.handled(message.entry):
-                        activation.inside.add(message.entry)
-                    self.reenter(activation, message)
-                else:
-                    self._fail_cycle(activation, message)
-                return True
-        waits = {(link.type, link.key) for link in extra.chain}
-        for turn in activation.running:
-            if turn.waiting_on and not waits.isdisjoint(turn.waiting_on) and root_of(message) > turn.root:
-                activation.queue.remove(message)
-                self._fail_cycle(activation, message)
-                return True
-        return False
-
-    def waits(self, turn: Turn, target: tuple[str, str]) -> None:
-        """A turn begins to wait on ``target``: whatever queued here from there may now wait on itself."""
-        activation = turn.activation
-        for message in list(activation.queue):
-            extra = message.envelope.extra
-            if extra is None or not extra.chain:
-                continue
-            if any((link.type, link.key) == target for link in extra.chain) and root_of(message) > turn.root:
-                activation.queue.remove(message)
-                self.begin()
-                try:
-                    self._fail_cycle(activation, message)
-                finally:
-                    self.finish()
-
-    def _fail_cycle(self, activation: Activation, message: Message) -> None:
-        envelope = message.envelope
-        extra = envelope.extra
-        assert extra is not None
-        chain = [f"{link.type}/{link.key}" for link in extra.chain]
-        chain.append(f"{envelope.type}/{envelope.key}")
-        error = CallCycle(chain=chain, actor_type=envelope.type, key=envelope.key, method=envelope.method)
-        self.fail(activation, message, error)
-
-    # small things
+            activation.queue.remove(message)
+        except ValueError:
+            activation.inside.add(message.entry)
 
     def meter(self, method: MethodSpec, envelope: Envelope) -> MethodMeter:
         """Return the meter of a method, found once."""

@@ -178,7 +178,7 @@ class Host:
             for ledger, entries in streams:
                 shard = ledger
                 if isinstance(shard, OwnedShard) and shard.alive:
-                    engine.receive(shard, entries)
+                    self._world.dispatch.receive(shard, entries)
         finally:
             engine.finish()
 
@@ -217,6 +217,7 @@ class Host:
         name = str(len(self._readers))
         backoff = Backoff(random=world.random, initial=0.02, maximum=1.0)
         channel = Channel(self._server, f"read-{name}", clock=world.clock, backoff=backoff, timeout=READ_TIMEOUT)
+        channel.on_error = world.crash
         reader = Reader(
             name,
             world.runner.incarnation,

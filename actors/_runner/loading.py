@@ -163,7 +163,6 @@ class Loader:
         """The actor cannot be activated: an ask at the head is told so, a tell is tried again later."""
         activation.phase = Phase.COLD
         activation.actor = None
-        engine = self._world.engine
         address = activation.address
         self._world.telemetry.emit(
             events.ActivationFailed(actor_type=address.type, key=address.key, error=f"{type(error).__name__}: {error}")
@@ -182,9 +181,9 @@ class Loader:
                 key=address.key,
                 method=message.envelope.method,
             )
-            engine.fail(activation, message, failure)
+            self._world.failures.fail(activation, message, failure)
         if activation.queue:
-            engine.retry_activation(activation, error, counted=counted)
+            self._world.failures.retry_activation(activation, error, counted=counted)
 
 
 class Cell:

@@ -30,11 +30,16 @@ from actors._runner.activation import Phase
 from actors._runner.asks import TurnClient
 from actors._runner.backlogs import Backlogs
 from actors._runner.closing import Closing
+from actors._runner.cycles import Cycles
+from actors._runner.deadlines import Deadlines
+from actors._runner.dispatch import Dispatch
 from actors._runner.engine import Engine
+from actors._runner.failures import Failures
 from actors._runner.host import Host
 from actors._runner.loading import Loader
 from actors._runner.parking import Parking
 from actors._runner.redis_clock import RedisClock
+from actors._runner.settlement import Settlement
 from actors._runner.stepping import Stepper
 from actors._runner.streaming import Streams
 from actors._runner.suspects import Suspects
@@ -284,6 +289,8 @@ class Runner:
         world.runner, world.keys, world.settings, world.specs = self.id, self._keys, settings, self.specs
         world.clock, world.random, world.telemetry = self.clock, self._random, self.telemetry
         world.strict, world.tick_seconds = self._strict, TICK
+        self._crashed: asyncio.Future[None] = loop.create_future()
+        world.crash = self._crash
         world.client_of = lambda turn: TurnClient(world, turn)
         world.context_of = self._context_of
         world.redis_clock = RedisClock(self.clock)
@@ -324,7 +331,10 @@ class Runner:
             random=self._random,
             batches=self.telemetry.runner.batch,
         )
-        world.engine.bind(world.committer)
+        world.settlement, world.deadlines = Settlement(world), Deadlines(world)
+        world.failures, world.dispatch = Failures(world), Dispatch(world)
+        world.cycles = Cycles(world)
+        world.engine.bind()
         world.loader, world.backlogs, world.suspects = Loader(world), Backlogs(world), Suspects(world)
         world.closing, world.streams, world.timers = Closing(world), Streams(world), Timers(world)
         world.parking = Parking(world)
@@ -349,8 +359,8 @@ class Runner:
             world.committer.close()
         if hasattr(self, "host"):
             await self.host.close()
-        if hasattr(world, "engine"):
-            world.engine.close()
+        if hasattr(world, "deadlines"):
+            world.deadlines.close()
         if hasattr(world, "stepper"):
             await world.stepper.close()
         if hasattr(world, "threads"):
@@ -363,7 +373,9 @@ class Runner:
 
     def _channel(self, purpose: str) -> Channel:
         backoff = Backoff(random=self._random, initial=0.02, maximum=1.0)
-        return Channel(self._server, purpose, clock=self.clock, backoff=backoff, timeout=CONNECTION_TIMEOUT)
+        channel = Channel(self._server, purpose, clock=self.clock, backoff=backoff, timeout=CONNECTION_TIMEOUT)
+        channel.on_error = self._crash
+        return channel
 
     def _member(self) -> Member:
         settings = self.settings
@@ -396,6 +408,16 @@ class Runner:
             deadline=self.clock.time() + turn.deadline - self.clock.boottime() if turn.deadline else None,
             headers=headers or {},
         )
+
+    def _crash(self, error: BaseException) -> None:
+        """A part of this runner is broken, and with it what it holds: end loudly rather than stand still."""
+        if not self._crashed.done():
+            self._crashed.set_exception(error)
+
+    @property
+    def crashed(self) -> asyncio.Future[None]:
+        """Done, with the error, once a part of this runner is broken."""
+        return self._crashed
 
     def _look_again(self) -> None:
         self.placement._doubt_records()  # noqa: SLF001
@@ -465,6 +487,8 @@ class _Ticks:
         while True:
             due = clock.boottime() + TICK
             await clock.sleep(TICK)
+            if runner.crashed.done():
+                await runner.crashed
             now = clock.boottime()
             lag.observe(max(now - due, 0.0))
             runner.tick()

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from actors._runner.world import World
     from actors.ids import ShardId
 
+NO_SUSPECTS = (0, 0)
+
 Address = tuple[str, str]
 
 
@@ -44,7 +46,7 @@ class OwnedShard(Ledger):
         """The last entry read from the stream in this epoch."""
         self.suspects_upto = suspects_upto
         """Entries up to here stood in the stream when an owner died; (0, 0): none."""
-        self.suspicious = suspects_upto != (0, 0)
+        self.suspicious = suspects_upto != NO_SUSPECTS
         """Whether the stream may still bring suspects."""
         self.marks: dict[bytes, int] = {}
         """Suspects that were started before, by how many epochs that ended with a death."""

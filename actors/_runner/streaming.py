@@ -57,7 +57,7 @@ class Streams:
         world = self._world
         effects = Effects(message.entry, activation)
         if envelope.reply is None:
-            world.engine.bury(
+            world.settlement.bury(
                 effects,
                 activation.shard,
                 message.raw,
@@ -66,7 +66,7 @@ class Streams:
                 entry=message.entry,
                 attempts=0,
             )
-            world.engine.take_away(activation, message, effects)
+            world.settlement.take_away(activation, message, effects)
             return
         operate(
             effects,
@@ -75,7 +75,7 @@ class Streams:
             message.entry,
             f"{envelope.reply.inbox} {envelope.reply.call}",
         )
-        world.engine.take_away(activation, message, effects)
+        world.settlement.take_away(activation, message, effects)
         stream = _Stream(world, self._script, activation, message)
         activation.streams += 1
         self._running[envelope.id] = stream

@@ -131,7 +131,7 @@ class Suspects:
                     self._release(message.entry)
                 elif count > self._world.settings.crash_limit:
                     activation.queue.popleft()
-                    engine.dead_letter(
+                    self._world.failures.dead_letter(
                         activation,
                         message,
                         reason="crashes",

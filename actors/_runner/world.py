@@ -21,10 +21,15 @@ if TYPE_CHECKING:
     from actors._runner.asks import TurnClient
     from actors._runner.backlogs import Backlogs
     from actors._runner.closing import Closing
+    from actors._runner.cycles import Cycles
+    from actors._runner.deadlines import Deadlines
+    from actors._runner.dispatch import Dispatch
     from actors._runner.engine import Engine
+    from actors._runner.failures import Failures
     from actors._runner.loading import Loader
     from actors._runner.parking import Parking
     from actors._runner.redis_clock import RedisClock
+    from actors._runner.settlement import Settlement
     from actors._runner.shard import OwnedShard
     from actors._runner.stepping import Stepper
     from actors._runner.streaming import Streams
@@ -82,6 +87,11 @@ class World:
     committer: Committer
     stepper: Stepper
     engine: Engine
+    dispatch: Dispatch
+    settlement: Settlement
+    failures: Failures
+    deadlines: Deadlines
+    cycles: Cycles
     loader: Loader
     backlogs: Backlogs
     suspects: Suspects
@@ -98,6 +108,8 @@ class World:
     drained: Callable[[OwnedShard], None]
     """Something of a draining shard has ended."""
 
+    crash: Callable[[BaseException], None]
+    """A part of the runner is broken: it ends, loudly."""
     room: Callable[[], None]
     """Some messages have run: let readers that stopped for want of room go on."""
     client_of: Callable[[Turn], TurnClient]
