@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from actors._mailbox.commit import Ledger
 from actors._redis.channel import Channel
@@ -194,7 +194,7 @@ class Reader:
         if self._closed:
             return
         if isinstance(reply, list):
-            self._take(cast("list[Any]", reply))
+            self._take(reply)  # pyright: ignore[reportUnknownArgumentType] # as hiredis makes it
         elif reply is None:
             self._read()
         elif isinstance(reply, NoGroup):

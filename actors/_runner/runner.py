@@ -306,7 +306,7 @@ class Runner:
             telemetry=self.telemetry,
             running=self.handler_now,
         )
-        self.host.on_lost = self._look_again
+        self.host.on_lost = self.placement.recheck
         world.lease = self.placement.lease
         world.stepper = Stepper(loop)
         world.threads = Threads(world)
@@ -418,10 +418,6 @@ class Runner:
     def crashed(self) -> asyncio.Future[None]:
         """Done, with the error, once a part of this runner is broken."""
         return self._crashed
-
-    def _look_again(self) -> None:
-        self.placement._doubt_records()  # noqa: SLF001
-        self.placement._look_now()  # noqa: SLF001
 
     def _commands_sent(self) -> int:
         world = self._world
