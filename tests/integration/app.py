@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib
 import os
 import signal
 import sys
@@ -60,7 +61,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--url", required=True)
     parser.add_argument("--name", required=True)
+    parser.add_argument("--version", choices=["old", "new"], default="new")
     arguments = parser.parse_args()
+    importlib.import_module(f"tests.integration.profile_{arguments.version}")
     configure("text", constant={"runner": arguments.name})
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop_runner:
         loop_runner.run(run(arguments.url, arguments.name))

@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from actors._mailbox.dead_letters import DeadLetters
+from actors._redis.connection import Connection, SyncConnection, TcpServer
 from actors.client import Client
 from tests.integration.fleet import Fleet
 from tests.integration.proxy import Proxy
-from tests.integration.system import system
+from tests.integration.system import KEYS, system
 
 FAILED = pytest.StashKey[bool]()
 
@@ -42,6 +44,26 @@ async def client(fleet: Fleet) -> AsyncIterator[Client]:
     """A client on the same server."""
     async with system.connect(fleet.url) as client:
         yield client
+
+
+@pytest.fixture
+def redis(fleet: Fleet) -> Iterator[SyncConnection]:
+    """A plain connection to the same server."""
+    connection = TcpServer.from_url(fleet.url).connect_sync("test", timeout=10)
+    yield connection
+    connection.close()
+
+
+@pytest_asyncio.fixture
+async def dead_letters(fleet: Fleet) -> AsyncIterator[DeadLetters]:
+    """The dead letters of the system."""
+    connection = await TcpServer.from_url(fleet.url).connect("test", timeout=10)
+
+    async def same() -> Connection:
+        return connection
+
+    yield DeadLetters(same, KEYS)
+    await connection.close()
 
 
 @pytest_asyncio.fixture

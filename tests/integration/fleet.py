@@ -7,13 +7,15 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 ROOT = Path(__file__).parents[2]
+
+T = TypeVar("T")
 
 Told = dict[str, Any]
 """An event as a runner has told it: its name under ``event``, when under ``at``, and its fields."""
@@ -22,13 +24,13 @@ Told = dict[str, Any]
 class RunnerProcess:
     """One runner process, from :meth:`start` on."""
 
-    def __init__(self, name: str, url: str, *, log: Path, environ: Mapping[str, str], module: str) -> None:
+    def __init__(self, name: str, url: str, *, log: Path, environ: Mapping[str, str], version: str) -> None:
         self.name = name
         self.events: list[Told] = []
         self.log = log
         self._url = url
         self._environ = environ
-        self._module = module
+        self._version = version
         self._process: asyncio.subprocess.Process
         self._listening: asyncio.Task[None]
         self._news = asyncio.Condition()
@@ -39,7 +41,7 @@ class RunnerProcess:
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
-                *("-m", self._module, "--url", self._url, "--name", self.name),
+                *("-m", "tests.integration.app", "--url", self._url, "--name", self.name, "--version", self._version),
                 cwd=ROOT,
                 env={**os.environ, **self._environ},
                 stdin=asyncio.subprocess.PIPE,
@@ -59,6 +61,11 @@ class RunnerProcess:
     def incarnation(self) -> str:
         """Its incarnation; it must be ready."""
         return str(next(event["incarnation"] for event in self.events if event["event"] == "ready"))
+
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._process.pid
 
     @property
     def alive(self) -> bool:
@@ -141,27 +148,26 @@ class RunnerProcess:
 class Fleet:
     """The runners of one test."""
 
-    def __init__(self, url: str, folder: Path, *, module: str = "tests.integration.app") -> None:
+    def __init__(self, url: str, folder: Path) -> None:
         self.url = url
         self.folder = folder
         self.runners: list[RunnerProcess] = []
         """All that were ever started."""
-        self._module = module
 
-    async def start(self, *names: str, url: str | None = None, module: str | None = None, **settings: object) -> list[RunnerProcess]:
+    async def start(self, *names: str, url: str | None = None, version: str = "new", **settings: object) -> list[RunnerProcess]:
         """Start runners and wait until each serves. ``settings`` are given to them as ``ACTORS_…`` variables."""
-        runners = [await self.launch(name, url=url, module=module, **settings) for name in names]
+        runners = [await self.launch(name, url=url, version=version, **settings) for name in names]
         await asyncio.gather(*[runner.ready() for runner in runners])
         return runners
 
-    async def launch(self, name: str, *, url: str | None = None, module: str | None = None, **settings: object) -> RunnerProcess:
+    async def launch(self, name: str, *, url: str | None = None, version: str = "new", **settings: object) -> RunnerProcess:
         """Start a runner without waiting for it."""
         runner = RunnerProcess(
             name,
             url or self.url,
             log=self.folder / f"{len(self.runners)}-{name}.log",
             environ={f"ACTORS_{key.upper()}": str(value) for key, value in settings.items()},
-            module=module or self._module,
+            version=version,
         )
         self.runners.append(runner)
         await runner.start()
@@ -188,3 +194,15 @@ async def until(holds: Callable[[], bool], *, within: float = 10.0, what: str = 
         if time.monotonic() > deadline:
             raise AssertionError(f"{what} did not come true within {within:g} s")
         await asyncio.sleep(0.01)
+
+
+async def eventually(
+    ask: Callable[[], Awaitable[T]], fits: Callable[[T], bool] = bool, *, within: float = 15.0
+) -> T:
+    """Ask again and again until the answer fits, and return it."""
+    deadline = time.monotonic() + within
+    while not fits(answer := await ask()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"after {within:g} s it is still {answer!r}")
+        await asyncio.sleep(0.02)
+    return answer
