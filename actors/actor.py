@@ -254,7 +254,7 @@ def actor_spec(
     """
     options = options or ActorOptions()
     _check_class(cls)
-    known = _known(cls, name or cls.__name__, localns)
+    known = _known(cls, cls.__name__ if name is None else name, localns)
     if not _GROUP_NAME.fullmatch(shard_group):
         raise ConfigurationError(setting=f"shard_group of {known.name}", problem=f"is {shard_group!r}", hint="use letters, digits, - and _")
     stateless = known.state_type is type(None)
