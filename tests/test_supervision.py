@@ -129,7 +129,7 @@ def an_os_error(error: BaseException) -> bool:
 RETRYABLE: list[Any] = [OSError, (OSError, KeyError), an_os_error]
 
 
-@pytest.mark.parametrize("retryable", RETRYABLE, ids=str)
+@pytest.mark.parametrize("retryable", RETRYABLE, ids=["a class", "classes", "a function"])
 def test_only_what_is_worth_it_is_tried_again(retryable: Any) -> None:
     retry = Retry(retryable=retryable)
 
