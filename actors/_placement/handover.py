@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Protocol
 
 from actors._placement.link import Link
@@ -71,12 +71,18 @@ class Handover:
         """Drain ``shard`` and release it."""
         self._leaving[shard] = tasks.create_task(self._drain(shard), name=f"drain {shard.label}")
 
-    def lose(self, shard: ShardId, why: str) -> None:
-        """Drop ``shard``, also in the middle of its drain."""
-        drain = self._leaving.pop(shard, None)
-        if drain is not None:
-            drain.cancel()
-        self._drop(shard, why)
+    def lose(self, shards: Iterable[ShardId], why: str) -> None:
+        """Drop ``shards``, also in the middle of their drain."""
+        held = self._host.held_shards()
+        for shard in shards:
+            drain = self._leaving.pop(shard, None)
+            if drain is not None:
+                drain.cancel()
+            epoch = held.get(shard)
+            if epoch is not None:
+                self.lost += 1
+                self._telemetry.emit(ShardLost(shard=shard.label, epoch=epoch, why=why))
+                self._host.lost(shard, why)
 
     async def give_back(self) -> None:
         """Release what has been drained, for ever."""
@@ -93,7 +99,8 @@ class Handover:
             async with asyncio.timeout(self._bound):
                 token = await self._host.drain(shard)
         except TimeoutError:
-            self._drop(shard, "its drain did not end in time")
+            self._leaving.pop(shard, None)  # else losing it would cancel this very task
+            self.lose([shard], "its drain did not end in time")
             token = None
         if token is not None:
             self._drained.append((shard, token, began))
@@ -116,10 +123,3 @@ class Handover:
             else:
                 self._doubtful()  # released by a call without an answer, or lost
         self._done()
-
-    def _drop(self, shard: ShardId, why: str) -> None:
-        epoch = self._host.held_shards().get(shard)
-        if epoch is not None:
-            self.lost += 1
-            self._telemetry.emit(ShardLost(shard=shard.label, epoch=epoch, why=why))
-            self._host.lost(shard, why)

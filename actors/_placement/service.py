@@ -26,7 +26,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from random import Random
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -485,29 +485,31 @@ class PlacementService:
 
     async def _close_gaps(self, store: PlacementStore, tasks: asyncio.TaskGroup) -> None:
         now = self._clock.boottime()
-        idle = not self._host.held_shards() and not self._handover.under_way
+        held = self._host.held_shards()
+        idle = not held and not self._handover.under_way
         look_at_all = now >= self._records_due or (self._leaving and idle)
-        missing = sorted(self._wanted - self._host.held_shards().keys() - set(self._handover.under_way))
+        missing = sorted(self._wanted - held.keys() - set(self._handover.under_way))
         if not look_at_all and not missing:
             self._waiting.clear()
             return
         records = await store.records(None if look_at_all else missing)
+        held = self._host.held_shards()
         if look_at_all:
             self._records_due = now + LOOK_AT_RECORDS
-            records |= dict.fromkeys(sorted({*missing, *self._host.held_shards()} - records.keys()), UNOWNED)
+            records |= dict.fromkeys(sorted({*missing, *held} - records.keys()), UNOWNED)
         todo = plan(
             me=self.member.incarnation,
             wanted=self._wanted,
             records=records,
             dead=self._liveness.dead,
-            held=self._host.held_shards(),
+            held=held,
             draining=self._handover.under_way,
         )
         self._waiting = {shard: records[shard] for shard in todo.waiting}
         if self._waiting:
             self._look_again(LOOK_AT_WAITING)
-        for shard in todo.lost:
-            self._lose(shard, "its record names another owner or epoch")
+        if todo.lost:
+            self._lose(todo.lost, "its record names another owner or epoch")
         for shard in todo.drain:
             self._handover.begin(shard, tasks)
         if todo.release:
@@ -517,8 +519,8 @@ class PlacementService:
         if self._leaving and look_at_all and idle and not todo.release:
             await self._go(store)
 
-    def _lose(self, shard: ShardId, why: str) -> None:
-        self._handover.lose(shard, why)
+    def _lose(self, shards: Iterable[ShardId], why: str) -> None:
+        self._handover.lose(shards, why)
 
     async def _release_unheld(self, store: PlacementStore, shards: Sequence[tuple[ShardId, Record]]) -> None:
         """Give back what an acquire took whose answer was lost, and which is not ours to hold any more."""
@@ -546,7 +548,7 @@ class PlacementService:
                 self._look_again(RETRY)
             if not groups:
                 continue
-            if not self.lease.trusted():
+            if self._leaving or not self.lease.trusted():
                 break
             answers = await store.acquire(self.member.incarnation, [Wanted(shard, seen[shard], group) for shard, group in groups])
             if answers is None or not self.lease.trusted():
@@ -619,8 +621,8 @@ class PlacementService:
     def _heard(self, event: Event) -> None:
         match event.kind:
             case "released":
-                missing = {shard.label for shard in self._wanted if shard not in self._host.held_shards()}
-                if not missing.isdisjoint(event.shards):
+                missing = self._wanted - self._host.held_shards().keys()
+                if missing and not {shard.label for shard in missing}.isdisjoint(event.shards):
                     self._look_now()
             case "assigned" if event.fields.get("v") == str(self._assignment.version):
                 pass

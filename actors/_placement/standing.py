@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from actors._placement.joining import refusal
@@ -43,7 +43,7 @@ class Standing:
         terms: Terms,
         clock: Clock,
         host: Holder,
-        lose: Callable[[ShardId, str], None],
+        lose: Callable[[Iterable[ShardId], str], None],
         telemetry: Telemetry,
     ) -> None:
         self.lapses = 0
@@ -96,14 +96,14 @@ class Standing:
         self.lapsed_at = self._clock.boottime() - late
         error = "another incarnation has this runner's name" if self._superseded else "no answer in time"
         self._telemetry.emit(LeaseExpired(error=error, late=late, shards=len(held)))
-        for shard in held:
-            self._lose(shard, "the lease ended")
+        self._lose(held, "the lease ended")
 
     async def _until_offered(self) -> None:
-        while not self._lease.offered:
+        # Trusted: the renewal's thread prolonged it in the very moment in which it was seen to end here.
+        while not self._lease.offered and not self._lease.trusted():
             if self._superseded:
                 raise await self._link.insist(self._refusal)
-            await self._until_changed(self._terms.ttl)
+            await self._until_changed(self._terms.renew_every)
 
     async def _refusal(self, store: PlacementStore) -> Exception:
         holder = await store.holder(self._member.name)
@@ -113,8 +113,7 @@ class Standing:
         """Drop those of ``held`` whose record is another by now; return how many."""
         records = await self._link.insist(lambda store: store.records(list(held)))
         lost = [shard for shard, epoch in held.items() if (records[shard].owner, records[shard].epoch) != (self._member.incarnation, epoch)]
-        for shard in lost:
-            self._lose(shard, "taken while the lease was gone")
+        self._lose(lost, "taken while the lease was gone")
         return len(lost)
 
     async def _until_changed(self, seconds: float) -> None:
