@@ -17,6 +17,7 @@ from actors.cli.where import run
 
 if TYPE_CHECKING:
     from actors.cli.process import RunnerProcess
+    from actors.settings import Settings
 
 LOOK_EVERY: Final = 0.5
 """Seconds between two looks at the source."""
@@ -46,6 +47,8 @@ def dev(
     """
     from actors.cli.failure import Usage
     from actors.cli.load import load_system
+    from actors.errors import ConfigurationError
+    from actors.settings import from_environment
     from actors.telemetry.logs import configure
 
     if runners < 1:
@@ -54,12 +57,18 @@ def dev(
     settings.apply(os.environ)
     os.environ.setdefault("ACTORS_LOG_FORMAT", "text")
     os.environ.setdefault("ACTORS_DRAIN_TIMEOUT", "3")  # nobody wants to wait 25 s for a reload
-    load_system(target)  # what is wrong from the beginning is better told at once
-    return run(_dev(target, runners=runners, redis=redis, data=data, reload=reload))
+    system = load_system(target)  # what is wrong from the beginning is better told at once
+    try:
+        chosen = from_environment(system.settings, os.environ)
+    except ConfigurationError as error:
+        raise Usage(str(error)) from None
+    return run(_dev(target, chosen, runners=runners, redis=redis, data=data, reload=reload))
 
 
-async def _dev(target: str, *, runners: int, redis: str | None, data: Path | None, reload: bool) -> int:
+async def _dev(target: str, settings: Settings, *, runners: int, redis: str | None, data: Path | None, reload: bool) -> int:
     from actors._redis.embedded import EmbeddedServer
+    from actors.cli.fleet_probes import FleetProbes
+    from actors.cli.listening import listening
     from actors.cli.process import RunnerProcess
 
     server: EmbeddedServer | None = None
@@ -67,7 +76,7 @@ async def _dev(target: str, *, runners: int, redis: str | None, data: Path | Non
         server = EmbeddedServer(directory=data)
         await asyncio.to_thread(server.start)
         redis = server.url
-    name = os.environ.get("ACTORS_RUNNER_NAME", "dev")
+    name = settings.runner_name or "dev"
     try:
         with tempfile.TemporaryDirectory(prefix="actors-dev-") as folder:
             environ = dict(os.environ)
@@ -76,7 +85,8 @@ async def _dev(target: str, *, runners: int, redis: str | None, data: Path | Non
                 for n in range(runners)
             ]
             _log.info("%d runners of %s on %s; clients find it by %s=%s", runners, target, redis, REDIS_URL, redis)
-            await _Session(processes, Path.cwd() if reload else None).run()
+            async with listening(FleetProbes(processes, {}).routes(), settings, or_any=True):
+                await _Session(processes, Path.cwd() if reload else None).run()
     finally:
         if server is not None:
             await asyncio.to_thread(server.stop)

@@ -59,9 +59,9 @@ def explain(error: Exception) -> Told | None:
 
 def _only(error: Exception) -> Exception:
     """Return what is in a group of one, however deep; anything else as it is."""
-    while isinstance(error, ExceptionGroup):
-        inside: tuple[Exception, ...] = cast("ExceptionGroup[Exception]", error).exceptions
-        if len(inside) != 1:
-            break
-        (error,) = inside
-    return error
+    inside = _inside(error)
+    return _only(inside[0]) if len(inside) == 1 else error
+
+
+def _inside(error: Exception) -> tuple[Exception, ...]:
+    return cast("ExceptionGroup[Exception]", error).exceptions if isinstance(error, ExceptionGroup) else ()

@@ -1,4 +1,4 @@
-"""Several runner processes under one parent: kept running, asked and answered for together."""
+"""Several runner processes under one parent, kept running."""
 
 from __future__ import annotations
 
@@ -8,21 +8,12 @@ import signal
 import time
 from typing import TYPE_CHECKING, Final
 
-from actors.cli.supervision import HOPELESS_AFTER, Ended, GiveUp, Restart, after_exit, told
-from actors.telemetry.health import Check, Verdict, together
-from actors.telemetry.http import Answer, json_answer
-from actors.telemetry.prometheus import CONTENT_TYPE, merge
+from actors.cli.supervision import Ended, GiveUp, Restart, after_exit, told
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Sequence
 
     from actors.cli.process import RunnerProcess
-
-STARTING: Final = 30.0
-"""How long a process may take before its first answer to a probe and count as live, in seconds."""
-
-NOTICED: Final = 0.1
-"""How long it may take until the end of a process is noticed, in seconds."""
 
 FORCED: Final = 5.0
 """How long processes that were told twice to end may take before they are killed."""
@@ -35,9 +26,8 @@ class Fleet:
 
     def __init__(self, processes: Sequence[RunnerProcess]) -> None:
         self.processes = tuple(processes)
-        self._down: dict[str, Restart] = {}
-        self._heard: dict[str, int] = {}
-        """Which start of each process has answered a probe."""
+        self.down: dict[str, Restart] = {}
+        """Those that wait to be started again, by name."""
         self._stopping = asyncio.Event()
         self._gave_up: str | None = None
         self._told_twice = False
@@ -65,10 +55,6 @@ class Fleet:
         if self._told_twice:
             asyncio.get_running_loop().call_later(FORCED, self._kill)
 
-    def routes(self) -> dict[str, Callable[[], Awaitable[Answer]]]:
-        """Return what the parent answers for all of them."""
-        return {"/livez": self._livez, "/readyz": self._readyz, "/metrics": self._metrics}
-
     async def _keep(self, process: RunnerProcess) -> None:
         failures = 0
         while not self._stopping.is_set():
@@ -89,45 +75,14 @@ class Fleet:
                     return
                 case Restart(wait, failures) as restart:
                     _log.warning("%s %s; it starts again in %.1f s", process.name, told(code), wait)
-                    self._down[process.name] = restart
+                    self.down[process.name] = restart
                     try:
                         async with asyncio.timeout(wait):
                             await self._stopping.wait()
                     except TimeoutError:
                         pass
-                    del self._down[process.name]
+                    del self.down[process.name]
 
     def _kill(self) -> None:
         for process in self.processes:
             process.send(signal.SIGKILL)
-
-    async def _livez(self) -> Answer:
-        return await self._answer("/livez", live=True)
-
-    async def _readyz(self) -> Answer:
-        return await self._answer("/readyz", live=False)
-
-    async def _answer(self, path: str, *, live: bool) -> Answer:
-        async def ask(process: RunnerProcess) -> tuple[Check, ...] | None:
-            if process.name not in self._down:
-                seen = await process.probe(path)
-                if seen is not None:
-                    self._heard[process.name] = process.starts
-                    return seen
-                if self._heard.get(process.name) != process.starts and time.monotonic() - process.started_at < STARTING:
-                    return (Check("process", ok=live, detail="is starting"),)
-                await asyncio.sleep(NOTICED)  # one that has just died is known to be dead by then
-            down = self._down.get(process.name)
-            if down is None:
-                return None
-            detail = f"starts again after {down.failures} failures"
-            return (Check("process", ok=live and down.failures < HOPELESS_AFTER, detail=detail),)
-
-        answers = await asyncio.gather(*(ask(process) for process in self.processes))
-        verdict: Verdict = together({process.name: seen for process, seen in zip(self.processes, answers, strict=True)})
-        return json_answer(200 if verdict.ok else 503, verdict.report())
-
-    async def _metrics(self) -> Answer:
-        texts = await asyncio.gather(*(process.metrics() for process in self.processes))
-        named = {process.name: text for process, text in zip(self.processes, texts, strict=True)}
-        return Answer(200, merge(named), CONTENT_TYPE)

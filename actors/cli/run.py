@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import signal
-import socket
 import sys
 import tempfile
 from pathlib import Path
@@ -15,15 +13,14 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from cyclopts import Parameter
 
-from actors.cli.failure import FAILED, Failure, Usage
+from actors.cli.failure import FAILED, Usage
 from actors.cli.flags import REDIS_URL, SettingFlags
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable
+    from collections.abc import Callable
 
     from actors.settings import Settings
     from actors.system import ActorSystem
-    from actors.telemetry.http import Answer
 
 ENDING: Final = (signal.SIGTERM, signal.SIGINT)
 
@@ -85,6 +82,7 @@ async def _one(system: ActorSystem, url: str, settings: Settings, *, strict: boo
     from actors._redis.keys import Keys
     from actors._runner.memory import settle_collector
     from actors.cli.gauges import Depths, watch_runner
+    from actors.cli.listening import listening
     from actors.cli.probes import Probes
     from actors.clock import SystemClock
     from actors.lifecycle import ServiceFailed
@@ -100,7 +98,7 @@ async def _one(system: ActorSystem, url: str, settings: Settings, *, strict: boo
     settle_collector()
 
     async def work() -> None:
-        async with _listening(probes.routes(), settings, child) as address:
+        async with listening(probes.routes(), settings, child) as address:
             runner = system.build_runner(server, name=name, settings=settings, clock=clock, telemetry=recorder, strict=strict, http=address)
             depths = Depths(server, Keys(system.name), runner)
             try:
@@ -138,6 +136,8 @@ async def _one(system: ActorSystem, url: str, settings: Settings, *, strict: boo
 async def _several(arguments: list[str], name: str, settings: Settings, processes: int) -> int:
     """Run several runner processes until told to end."""
     from actors.cli.fleet import Fleet
+    from actors.cli.fleet_probes import FleetProbes
+    from actors.cli.listening import listening
     from actors.cli.process import RunnerProcess
 
     with tempfile.TemporaryDirectory(prefix="actors-") as folder:
@@ -148,36 +148,11 @@ async def _several(arguments: list[str], name: str, settings: Settings, processe
             ]
         )
         _on_ending(fleet.stop, follow_parent=False)
-        async with _listening(fleet.routes(), settings, None):
+        async with listening(FleetProbes(fleet.processes, fleet.down).routes(), settings):
             problem = await fleet.run()
     if problem is not None:
         _log.error("ended: %s", problem)
     return 0 if problem is None else FAILED
-
-
-@contextlib.asynccontextmanager
-async def _listening(routes: dict[str, Callable[[], Awaitable[Answer]]], settings: Settings, child: Path | None) -> AsyncGenerator[str]:
-    """Answer probes and metrics meanwhile; yields the address that others see."""
-    from actors.telemetry.http import Listener
-
-    listener = Listener(routes)
-    try:
-        if child is not None:
-            await listener.listen_unix(str(child))
-            yield ""
-            return
-        try:
-            port = await listener.listen(settings.http_host, settings.http_port)
-        except OSError as error:
-            raise Failure(
-                f"probes and metrics cannot listen on {settings.http_host}:{settings.http_port}: {error.strerror or error}",
-                "give another --http-port (0 picks a free one)",
-            ) from None
-        _log.info("probes and metrics are on port %d: /livez /readyz /metrics", port)
-        everywhere = settings.http_host in {"0.0.0.0", "::"}  # noqa: S104 - compared, not bound
-        yield f"{socket.gethostname() if everywhere else settings.http_host}:{port}"
-    finally:
-        await listener.close()
 
 
 def _on_ending(end: Callable[[], None], *, follow_parent: bool) -> None:

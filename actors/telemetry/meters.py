@@ -51,7 +51,7 @@ class MethodMeter:
     ``n``, with weight ``n``, in a full batch: :func:`sample_every` says which.
     """
 
-    __slots__ = ("actor_type", "commit", "duplicates", "failures", "handled", "method", "queued", "retried", "run")
+    __slots__ = ("actor_type", "commit", "failures", "handled", "method", "queued", "retried", "run")
 
     def __init__(self, actor_type: str, method: str) -> None:
         self.actor_type = actor_type
@@ -60,8 +60,6 @@ class MethodMeter:
         """Turns whose commit was acknowledged, those that ended in a domain error included."""
         self.retried = 0
         """Runs that ended in a defect and will be repeated."""
-        self.duplicates = 0
-        """Messages answered from an idempotency record instead of being run."""
         self.failures: dict[str, int] = {}
         """Messages that ended in an error, by reason: ``domain``, or a ``Reason``'s value."""
         self.queued = Histogram()
@@ -87,7 +85,7 @@ class SendMeter:
         self.sent = 0
         """Messages acknowledged by Redis."""
         self.duplicates = 0
-        """Sends that Redis answered as already done."""
+        """Sends whose idempotency key was known: answered from its record instead of being run again."""
         self.failures: dict[str, int] = {}
         """Sends and asks that ended in an error, by reason."""
         self.round_trip = Histogram()
@@ -105,7 +103,6 @@ class RunnerMeter:
         "activation",
         "activations",
         "batch",
-        "commits",
         "deactivations",
         "entries",
         "loop_lag",
@@ -124,10 +121,8 @@ class RunnerMeter:
         """Reads that brought at least one entry."""
         self.entries = 0
         """Entries read from mailboxes and backlogs."""
-        self.commits = 0
-        """Commit scripts acknowledged."""
         self.batch = Histogram(SIZES)
-        """Turns in one commit."""
+        """Turns in one acknowledged commit."""
         self.timers = 0
         """Delayed messages that became due."""
         self.loop_lag = Histogram()

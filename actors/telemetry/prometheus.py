@@ -49,7 +49,6 @@ class ActorCollector(Collector):
     def _methods(self) -> Iterator[Family]:
         handled = self._counter("actors_messages_handled", "Turns whose commit was acknowledged.", "actor", "method")
         retried = self._counter("actors_messages_retried", "Runs that ended in a defect and are repeated.", "actor", "method")
-        duplicates = self._counter("actors_messages_duplicate", "Messages answered from an idempotency record.", "actor", "method")
         failed = self._counter("actors_messages_failed", "Messages that ended in an error.", "actor", "method", "reason")
         stages = self._histogram(
             "actors_stage_seconds", "queued: send to start; run: start to end; commit: end to acknowledged.", "actor", "method", "stage"
@@ -58,16 +57,15 @@ class ActorCollector(Collector):
             labels = [*self._values, meter.actor_type, meter.method]
             handled.add_metric(labels, meter.handled)
             retried.add_metric(labels, meter.retried)
-            duplicates.add_metric(labels, meter.duplicates)
             for reason, count in list(meter.failures.items()):
                 failed.add_metric([*labels, reason], count)
             for stage, histogram in (("queued", meter.queued), ("run", meter.run), ("commit", meter.commit)):
                 _add(stages, [*labels, stage], histogram)
-        return iter((handled, retried, duplicates, failed, stages))
+        return iter((handled, retried, failed, stages))
 
     def _sends(self) -> Iterator[Family]:
         sent = self._counter("actors_messages_sent", "Messages this process sent, acknowledged by Redis.", "actor", "method")
-        duplicates = self._counter("actors_sends_duplicate", "Sends that Redis answered as already done.", "actor", "method")
+        duplicates = self._counter("actors_messages_duplicate", "Sends answered from an idempotency record.", "actor", "method")
         failed = self._counter("actors_sends_failed", "Sends and asks that ended in an error.", "actor", "method", "reason")
         asks = self._histogram("actors_ask_seconds", "Send to reply, as the caller saw it.", "actor", "method")
         for meter in list(self._recorder.sends.values()):
@@ -86,7 +84,6 @@ class ActorCollector(Collector):
             ("actors_activations", "Actors activated.", meter.activations),
             ("actors_reads", "Reads that brought entries.", meter.reads),
             ("actors_entries_read", "Entries read from mailboxes and backlogs.", meter.entries),
-            ("actors_commits", "Commits acknowledged.", meter.commits),
             ("actors_timers_due", "Delayed messages that became due.", meter.timers),
         ):
             family = self._counter(name, text)

@@ -16,6 +16,7 @@ from tests.cli.conftest import ROOT, Shell
 def test_help_comes_at_once(offline: Shell) -> None:
     """Under 400 ms, on this machine while it is busy too: nothing heavy is imported for it."""
     took: list[float] = []
+    text = ""
     for _ in range(5):
         began = time.perf_counter()
         text = offline("--help")

@@ -24,7 +24,7 @@ def test_both_are_telemetry(make: type[Recorder | NoTelemetry]) -> None:
     telemetry: Telemetry = make()
     telemetry.method("Account", "deposit").handled += 1
     telemetry.sending("Account", "deposit").sent += 1
-    telemetry.runner.commits += 1
+    telemetry.runner.reads += 1
     telemetry.watch(metrics.PENDING_ASKS, lambda: 1.0)()
     telemetry.emit(lost())
 
