@@ -13,12 +13,14 @@ import functools
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from actors._mailbox.commit import Effects, operate
 from actors._redis import scripts
 from actors._redis.faults import RedisFault
 from actors.errors import ClusterError, DeadLettered, UnknownActorType, UnknownMessage
 from actors.telemetry.events import MessagesParked
-from actors.wire.envelope import Envelope, Unreadable, decode
+from actors.wire.envelope import Envelope, Unreadable, decode, encode
 from actors.wire.reply import encode_error, encode_notice
 
 if TYPE_CHECKING:
@@ -86,7 +88,9 @@ class Parking:
         keys: list[str] = [world.keys.parked]
         args: list[bytes] = []
         expired: list[tuple[bytes, dict[bytes, bytes]]] = []
-        oldest = world.redis_clock.now_ms() - world.settings.parked_ttl * 1000
+        late: list[tuple[bytes, dict[bytes, bytes]]] = []
+        now = world.redis_clock.now_ms()
+        oldest = now - world.settings.parked_ttl * 1000
         for entry, flat in reply:
             fields = dict(zip(flat[::2], flat[1::2], strict=True))
             raw = fields.get(b"d", b"")
@@ -100,6 +104,13 @@ class Parking:
             if spec is not None and envelope.method in spec.methods:
                 if label not in world.shards:
                     continue  # its owner decides: another might have to park it again
+                if envelope.budget_ms:
+                    # Its new entry is younger than its call: it takes along only what is left of the deadline.
+                    left = _left_ms(fields, envelope, now)
+                    if left <= 0:
+                        late.append((entry, fields))
+                        continue
+                    raw = encode(msgspec.structs.replace(envelope, budget_ms=left))
                 keys.append(world.keys.mailbox(label))
                 args += (entry, raw)
                 self._told.pop((envelope.type, envelope.method), None)
@@ -109,19 +120,21 @@ class Parking:
         if connection is not None and args:
             scripts.submit(connection, self._unpark, keys, args, _ignore)
         for entry, fields in expired:
-            self._expire(entry, fields)
+            self._expire(entry, fields, f"for {world.settings.parked_ttl:g} s")
+        for entry, fields in late:
+            self._expire(entry, fields, "before its caller's deadline")
         if len(reply) == _PAGE:
             self._page("(" + reply[-1][0].decode())
         else:
             self._looking = False
 
-    def _expire(self, entry: bytes, fields: dict[bytes, bytes]) -> None:
+    def _expire(self, entry: bytes, fields: dict[bytes, bytes], when: str) -> None:
         world = self._world
         kind = fields.get(b"k", b"?").decode(errors="replace")
         connection = world.state.connection
         if connection is None:
             return
-        text = f"no running runner has had {kind} for {world.settings.parked_ttl:g} s"
+        text = f"no running runner has had {kind} {when}"
         raw = fields.get(b"d", b"")
         record, prefix, body = "", "", b""
         try:
@@ -152,6 +165,12 @@ class Parking:
             ],
             _ignore,
         )
+
+
+def _left_ms(fields: dict[bytes, bytes], envelope: Envelope, now: float) -> int:
+    """Return what is left of a parked call's deadline, which is counted from its first entry."""
+    arrived, _, _ = fields.get(b"i", b"").partition(b"-")
+    return int(arrived or b"0") + envelope.budget_ms - int(now)
 
 
 def _ignore(reply: Any) -> None:
