@@ -16,13 +16,17 @@ from actors._placement.store import Found, PlacementStore, Renewed, renewal
 from actors._redis.connection import TcpServer
 from actors._redis.embedded import EmbeddedServer
 from actors._redis.keys import Keys
-from actors.clock import SystemClock
+from actors.clock import Clock, SystemClock
 from actors.telemetry.events import HandlerBlockedLoop, LeaseAtRisk
 from tests.placement.world import Told
 
 A, B = "a" * 16, "b" * 16
 LEASE = 0.8
 KEYS = Keys("bank")
+
+
+def the_clock() -> Clock:
+    return SystemClock()
 
 
 class Renewing:
@@ -32,7 +36,7 @@ class Renewing:
         self.server = TcpServer.from_url(url)
         self.told = Told()
         self.answers: list[Renewed] = []
-        self.clock = SystemClock()
+        self.clock = the_clock()
         self.lease = Lease(self.clock.boottime, terms(LEASE))
         self.thread = RenewalThread(
             running=running,
