@@ -33,13 +33,19 @@ if TYPE_CHECKING:
 class Message:
     """One message in memory: its entry, its envelope, and the bytes it came as."""
 
-    __slots__ = ("entry", "envelope", "method", "raw")
+    __slots__ = ("attempt", "due", "entry", "envelope", "method", "raw", "unavailable")
 
     def __init__(self, entry: bytes, envelope: Envelope, raw: bytes, method: MethodSpec) -> None:
         self.entry = entry
         self.envelope = envelope
         self.raw = raw
         self.method = method
+        self.attempt = 0
+        """Runs of it that failed."""
+        self.unavailable = 0
+        """Runs of it that ended because something was away."""
+        self.due = 0.0
+        """Boottime before which it is not run again."""
 
 
 class Phase(Enum):
@@ -61,6 +67,7 @@ class Activation:
         "after",
         "asks_waiting",
         "attempt",
+        "base",
         "bytes",
         "cleared",
         "close_reason",
@@ -85,7 +92,6 @@ class Activation:
         "threads",
         "timer",
         "touched",
-        "unavailable",
         "uncommitted",
         "wants_close",
         "writers",
@@ -124,14 +130,14 @@ class Activation:
         self.after = b"0-0"
         self.moves = 0
         self.attempt = 0
-        """Failed runs of the message at the head of the queue."""
+        """Failed runs of the first message of the backlog, until it is in memory and knows them itself."""
         self.due = 0.0
-        """Boottime before which the head of the queue is not run again."""
+        """When that message is due, likewise."""
         self.timer: Any = None
-        self.unavailable = 0
-        """Runs of the head of the queue that ended because something was away."""
         self.prelude: Turn | None = None
         """The run of ``on_activate``, whose effects leave with the first turn."""
+        self.base: bytes | None = None
+        """State as ``prelude`` found it."""
         self.touched = 0
         self.keep_alive = False
         self.wants_close = False
@@ -202,11 +208,19 @@ class Activation:
             self.moves += 1
         return moving
 
+    @property
+    def backoff(self) -> tuple[float, int]:
+        """When the next message is due, and how many runs of it have failed."""
+        return (self.queue[0].due, self.queue[0].attempt) if self.queue else (self.due, self.attempt)
+
     def page(self, messages: list[Message], *, complete: bool, moves: int) -> None:
         """Take in a page of the backlog that was asked for when ``moves`` moves had been made.
 
         ``complete``: the page was not full. Only if nothing moved meanwhile is that the end.
         """
+        if messages:
+            messages[0].attempt, messages[0].due = self.attempt, self.due
+            self.attempt, self.due = 0, 0.0
         for message in messages:
             self._take_inside(message)
         if complete and moves == self.moves:

@@ -26,22 +26,21 @@ class Backlogs:
 
     def move(self, activation: Activation, messages: Sequence[Message]) -> None:
         """Move messages from the stream to the backlog, with the next commit."""
-        self._gather_move(activation, messages, self._held_value(activation))
+        self._gather_move(activation, messages)
 
-    def hold(self, activation: Activation, seconds: float) -> None:
-        """Make an actor wait ``seconds``: all it has uncommitted moves, and the time is kept in Redis."""
+    def hold(self, activation: Activation) -> None:
+        """Make an actor wait until its next message is due: all it has uncommitted moves, and the time is kept in Redis."""
         moving = activation.hold()
-        value = self._held_value(activation, seconds)
         if moving:
-            self._gather_move(activation, moving, value)
+            self._gather_move(activation, moving)
         else:
             effects = Effects(None, activation)
-            operate(effects, "H", (self._keys.held(activation.shard.label),), activation.field, value)
+            operate(effects, "H", (self._keys.held(activation.shard.label),), activation.field, self._held_value(activation))
             activation.uncommitted += 1
             self._world.committer.add(activation.shard, effects)
 
-    def done(self, activation: Activation, effects: Effects, entry: bytes) -> None:
-        """Let ``effects`` take a handled entry out of the backlog."""
+    def done(self, activation: Activation, effects: Effects, entry: bytes, *, attempts: int = 0) -> None:
+        """Let ``effects`` take a handled entry out of the backlog. ``attempts``: its failed runs, which the next one does not inherit."""
         shard = activation.shard
         operate(
             effects,
@@ -51,6 +50,8 @@ class Backlogs:
             activation.field,
             entry,
         )
+        if attempts:
+            operate(effects, "H", (self._keys.held(shard.label),), activation.field, self._held_value(activation))
 
     def resume(self, shard: OwnedShard, held: dict[bytes, bytes]) -> list[Activation]:
         """Take up the held actors of a shard just acquired, before anything is read from its stream."""
@@ -119,7 +120,7 @@ class Backlogs:
         finally:
             engine.finish()
 
-    def _gather_move(self, activation: Activation, messages: Sequence[Message], value: str) -> None:
+    def _gather_move(self, activation: Activation, messages: Sequence[Message]) -> None:
         shard = activation.shard
         effects = Effects(None, activation)
         operate(
@@ -128,15 +129,18 @@ class Backlogs:
             (shard.mailbox, self._key(activation), self._keys.held(shard.label), self._keys.backlogs),
             shard.label,
             activation.field,
-            value,
+            self._held_value(activation),
             *(part for message in messages for part in (message.entry, message.raw)),
         )
         activation.uncommitted += 1
         self._world.committer.add(shard, effects)
 
-    def _held_value(self, activation: Activation, seconds: float = 0.0) -> str:
-        due = int(self._world.redis_clock.now_ms() + seconds * 1000) if seconds else 0
-        return f"{due} {activation.attempt}"
+    def _held_value(self, activation: Activation) -> str:
+        due, attempt = activation.backoff
+        if not due:
+            return f"0 {attempt}"
+        left = max(due - self._world.clock.boottime(), 0.0)
+        return f"{int(self._world.redis_clock.now_ms() + left * 1000)} {attempt}"
 
     def _key(self, activation: Activation) -> str:
         address = activation.address

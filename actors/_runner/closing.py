@@ -64,9 +64,12 @@ class Closing:
         default = world.settings.idle_timeout
         idle: list[Activation] = []
         evictable: list[Activation] = []
+        forlorn: list[Activation] = []
         over = engine.resident > world.settings.resident_limit
         for shard in world.shards.values():
             for activation in shard.activations.values():
+                if activation.phase is Phase.COLD and activation.idle:
+                    forlorn.append(activation)
                 if activation.keep_alive or activation.phase is not Phase.READY or not activation.idle:
                     continue
                 options = activation.spec.options
@@ -77,6 +80,8 @@ class Closing:
                     idle.append(activation)
                 elif over:
                     evictable.append(activation)
+        for activation in forlorn:
+            self._gone(activation)
         if over:
             evictable.sort(key=lambda activation: activation.touched)
             surplus = engine.resident - world.settings.resident_limit + int(world.settings.resident_limit * EVICT_SHARE)
@@ -112,12 +117,15 @@ class Closing:
         if suspended:
             world.engine.begin()
         try:
+            if error is None and turn.cut is None:
+                try:
+                    world.engine.keep(turn)
+                except Exception as problem:  # noqa: BLE001 - whatever a state's encoding raises
+                    error = problem
             if error is not None or turn.cut is not None:
                 limit = world.settings.activation_timeout
                 text = f"{type(error).__name__}: {error}" if turn.cut is None else f"it took longer than activation_timeout, {limit:g} s"
                 world.telemetry.emit(DeactivationFailed(actor_type=activation.address.type, key=activation.address.key, error=text))
-            else:
-                world.engine.keep(turn)
             self._closed(activation)
             world.engine.settle_drain(activation.shard)
         finally:
@@ -132,9 +140,14 @@ class Closing:
         world.telemetry.runner.deactivated(activation.close_reason)
         if activation.queue or activation.more:
             activation.phase = Phase.COLD
-            activation.bytes = None
+            activation.bytes = activation.prelude = None
+            activation.dirty = False
             world.engine.pump(activation)
             return
+        self._gone(activation)
+
+    def _gone(self, activation: Activation) -> None:
+        world = self._world
         activation.phase = Phase.GONE
         if activation.timer is not None:
             activation.timer.cancel()

@@ -156,9 +156,9 @@ class Engine:
                 break
             if not self._may_start_in(activation.shard, activation):
                 return
-            if activation.due and not self._due_now(activation):
-                return
             message = queue[0]
+            if message.due and not self._is_due(activation, message.due):
+                return
             shard = activation.shard
             if shard.refused and message.entry in shard.refused:
                 queue.popleft()
@@ -182,7 +182,7 @@ class Engine:
             activation.phase is Phase.COLD
             and (queue or activation.more)
             and self._may_start_in(activation.shard, activation)
-            and (not activation.due or self._due_now(activation))
+            and self._is_due(activation, activation.backoff[0])
             and self._world.loader.load(activation)
         ):
             self.advance(activation)
@@ -202,10 +202,9 @@ class Engine:
             return False
         return activation.more or any(message.envelope.extra is not None and message.envelope.extra.chain for message in activation.queue)
 
-    def _due_now(self, activation: Activation) -> bool:
-        left = activation.due - self._boottime()
+    def _is_due(self, activation: Activation, due: float) -> bool:
+        left = due - self._boottime() if due else 0.0
         if left <= 0:
-            activation.due = 0.0
             return True
         if activation.timer is None:
             activation.timer = self._loop.call_later(left, self._came_due, activation)
@@ -375,25 +374,20 @@ class Engine:
         codec = activation.spec.state
         if codec is not None and not turn.reentrant:
             try:
-                if method.read_only:
+                if not method.read_only:
+                    self._keep_state(turn)
+                else:
                     if self._world.strict and codec.encode(activation.actor_state, activation.leftover) != activation.bytes:
                         raise RuntimeError(f"{turn.label} is read_only and changed the state")
-                else:
-                    self._keep_state(turn)
+                    if activation.dirty and activation.bytes is not None:
+                        self._write_state(turn, activation.bytes)  # as on_activate left it
             except Exception as error:
                 turn.inbox = None
                 turn.operations = None
                 self._failures.failed(turn, error)
                 return
-        activation.attempt = activation.unavailable = 0
-        prelude = activation.prelude
-        if prelude is not None and not turn.reentrant:
-            # What on_activate sent leaves with the first turn.
-            activation.prelude = None
-            if prelude.tells:
-                turn.tells = [*prelude.tells, *(turn.tells or ())]
-            if prelude.operations:
-                turn.operations = [*prelude.operations, *(turn.operations or ())]
+        if activation.prelude is not None and not turn.reentrant:
+            self._take_prelude(turn, activation.prelude)
         shard = activation.shard
         if activation.inside or turn.asked or shard.suspects_upto != NO_SUSPECTS:
             self._settlement.gather(turn)
@@ -416,27 +410,44 @@ class Engine:
                 activation.dirty = False
                 return
             activation.dirty = True  # cleared, and written again since
+        if data != activation.bytes:
+            codec.verify(data)
+            self._write_state(turn, data)
+        elif activation.dirty or activation.spec.options.state_ttl:
+            self._write_state(turn, data)
+
+    def _write_state(self, turn: Turn, data: bytes) -> None:
+        activation = turn.activation
+        if len(data) > self._settings.max_state:
+            raise PayloadTooLarge(
+                what="state",
+                size=len(data),
+                limit=self._settings.max_state,
+                actor_type=activation.address.type,
+                key=activation.address.key,
+            )
+        turn.state_key, turn.state = activation.state_key, data
         ttl = activation.spec.options.state_ttl
-        if data != activation.bytes or activation.dirty or ttl:
-            if len(data) > self._settings.max_state:
-                raise PayloadTooLarge(
-                    what="state",
-                    size=len(data),
-                    limit=self._settings.max_state,
-                    actor_type=activation.address.type,
-                    key=activation.address.key,
-                )
-            turn.state_key, turn.state = activation.state_key, data
-            if ttl:
-                turn.state_ttl_ms = int(ttl * 1000)
-            activation.bytes = data
-            activation.dirty = False
+        if ttl:
+            turn.state_ttl_ms = int(ttl * 1000)
+        activation.bytes = data
+        activation.dirty = False
+
+    def _take_prelude(self, turn: Turn, prelude: Turn) -> None:
+        """Let what ``on_activate`` sent leave with the first turn."""
+        turn.activation.prelude = None
+        if prelude.tells:
+            turn.tells = [*prelude.tells, *(turn.tells or ())]
+        if prelude.operations:
+            turn.operations = [*prelude.operations, *(turn.operations or ())]
 
     def keep(self, turn: Turn) -> None:
-        """Gather the state that a hook's run has left."""
+        """Gather what the run of ``on_deactivate`` has left. Raises what encoding the state raises; nothing is gathered then."""
         activation = turn.activation
         if activation.spec.state is not None:
             self._keep_state(turn)
+        if activation.prelude is not None:
+            self._take_prelude(turn, activation.prelude)
         if turn.state is not None or turn.tells or turn.operations:
             activation.uncommitted += 1
             self._world.committer.add(activation.shard, turn)
@@ -460,7 +471,7 @@ class Engine:
                 if effect.started_at:
                     now = now or self._boottime()
                     self._measure(effect, effect.message, meter, now)
-            if not activation.uncommitted and (activation.asks_waiting or activation.more or activation.phase is Phase.CLOSING):
+            if not activation.uncommitted and (activation.asks_waiting or activation.more or activation.phase is not Phase.READY):
                 self._all_committed(activation)
         self.settle_drain(ledger)  # type: ignore[arg-type] # every ledger here is an OwnedShard
 
@@ -479,7 +490,7 @@ class Engine:
                     future.set_result(None)
         if activation.phase is Phase.CLOSING:
             self._world.closing.committed(activation)
-        elif activation.more and not activation.queue and activation.phase is not Phase.GONE:
+        elif (activation.more and not activation.queue) or activation.phase is Phase.COLD:
             self.pump(activation)
 
     def refused(self, ledger: Ledger, *, history_lost: bool) -> None:

@@ -14,8 +14,8 @@ from actors._mailbox.calls import timeout_of
 from actors._mailbox.commit import Effects
 from actors._runner.activation import Activation, Message
 from actors._runner.turn import Cut, Turn
-from actors.errors import AskTimeout, ClusterError, DeadLettered
-from actors.supervision import Abandon, DeadLetter, FailWith, RetryAfter, decide
+from actors.errors import ActivationFailed, AskTimeout, ClusterError, DeadLettered, PersistenceFailed
+from actors.supervision import Abandon, DeadLetter, Decision, FailWith, Retry, RetryAfter, decide
 from actors.telemetry.events import DeadLettered as DeadLetteredEvent
 from actors.telemetry.events import HandlerFailed
 from actors.wire.reply import encode_error
@@ -42,17 +42,7 @@ class Failures:
         activation = turn.activation
         message = turn.message
         assert message is not None
-        decision = decide(
-            error,
-            attempt=turn.attempt,
-            retry=message.method.retry or activation.spec.options.retry,
-            max_attempts=self._settings.max_attempts,
-            random=self._world.random,
-            unavailable=activation.unavailable,
-            actor_type=message.envelope.type,
-            key=message.envelope.key,
-            method=message.envelope.method,
-        )
+        decision = self._decide(message, error, message.method.retry)
         match decision:
             case FailWith(failure):
                 self.refuse(turn, failure)
@@ -102,19 +92,18 @@ class Failures:
                 turn, activation.shard, message.raw, reason=reason, error=str(error), entry=message.entry, attempts=turn.attempt
             )
             self._told_dead(message, reason, turn.attempt, str(error), activation.shard)
-        activation.attempt = activation.unavailable = 0
         self._settlement.gather(turn)
 
     def _retry(self, activation: Activation, message: Message, seconds: float, *, counted: bool, discard: bool) -> None:
         """Run a message again later: it and all behind it wait in the actor's backlog."""
         if not counted:
-            activation.unavailable += 1
+            message.unavailable += 1
         else:
-            activation.attempt += 1
+            message.attempt += 1
             self._engine.meter(message.method, message.envelope).retried += 1
-        activation.due = self._boottime() + seconds
+        message.due = self._boottime() + seconds
         activation.queue.appendleft(message)
-        self._world.backlogs.hold(activation, seconds)
+        self._world.backlogs.hold(activation)
         if message.envelope.budget_ms:
             self._deadlines.watch(activation, message)
         if discard:
@@ -130,7 +119,6 @@ class Failures:
             turn, activation.shard, message.raw, reason="attempts", error=reason, entry=message.entry, attempts=turn.attempt
         )
         self._told_dead(message, reason, turn.attempt, str(failure), activation.shard)
-        activation.attempt = activation.unavailable = 0
         self._world.loader.discard(activation)
         self._settlement.gather(turn)
 
@@ -142,7 +130,6 @@ class Failures:
         self._settlement.answer(effects, message, encode_error(failure), final=False)
         self._settlement.bury(effects, activation.shard, message.raw, reason=reason, error=error, entry=message.entry, attempts=attempts)
         self._told_dead(message, reason, attempts, error, activation.shard)
-        activation.attempt = activation.unavailable = 0
         self._settlement.take_away(activation, message, effects)
 
     def _told_dead(self, message: Message, reason: str, attempts: int, error: str, shard: OwnedShard) -> None:
@@ -184,13 +171,11 @@ class Failures:
                 )
                 self._engine.meter(message.method, envelope).failed(failure.reason.value)
                 self._settlement.answer(turn, message, encode_error(failure), final=False)
-                activation.attempt = activation.unavailable = 0
                 self._settlement.gather(turn)
             case Cut.CALLER:
                 self._fall_back(turn)
                 self._engine.meter(message.method, envelope).failed("cancelled")
                 self._settlement.answer(turn, message, b"", final=False)
-                activation.attempt = activation.unavailable = 0
                 self._settlement.gather(turn)
             case Cut.TURN_TIMEOUT:
                 limit = activation.spec.options.turn_timeout or self._settings.turn_timeout
@@ -204,9 +189,9 @@ class Failures:
     def was_refused(self, activation: Activation, message: Message) -> None:
         """Redis refused this message's effects for good before: that was a defect of its turn."""
         reason = activation.shard.refused.pop(message.entry)
-        activation.attempt += 1
-        if activation.attempt >= self._settings.max_attempts:
-            self.dead_letter(activation, message, reason="commit_refused", error=reason, attempts=activation.attempt)
+        message.attempt += 1
+        if message.attempt >= self._settings.max_attempts:
+            self.dead_letter(activation, message, reason="commit_refused", error=reason, attempts=message.attempt)
         else:
             self._retry(activation, message, 0.1, counted=False, discard=False)
 
@@ -224,7 +209,6 @@ class Failures:
         )
         self._engine.meter(message.method, envelope).failed(failure.reason.value)
         self._settlement.answer(effects, message, encode_error(failure), final=False)
-        activation.attempt = activation.unavailable = 0
         self._settlement.take_away(activation, message, effects)
 
     def fail(self, activation: Activation, message: Message, error: ClusterError) -> None:
@@ -236,30 +220,45 @@ class Failures:
         self._settlement.take_away(activation, message, effects)
 
     def retry_activation(self, activation: Activation, error: BaseException, *, counted: bool) -> None:
-        """The actor could not be activated for the tell at the head of its queue: try again later."""
+        """The actor could not be activated for the tell at the head of its queue: try again later.
+
+        ``counted``: as often as after a defect, since a hook's error is nobody's answer,
+        whatever its class; else for as long as it takes.
+        """
         message = activation.queue.popleft()
-        decision = decide(
+        address = activation.address
+        decision = self._decide(message, error if counted else PersistenceFailed(problem=str(error)), None)
+        if isinstance(decision, FailWith):
+            failed = ActivationFailed(problem=str(error), actor_type=address.type, key=address.key, method=message.envelope.method)
+            decision = self._decide(message, failed, None)
+        match decision:
+            case RetryAfter(seconds, attempted):
+                self._retry(activation, message, seconds, counted=attempted, discard=False)
+            case Abandon():
+                self._world.start_over(activation.shard, {})
+            case _:
+                self.dead_letter(
+                    activation,
+                    message,
+                    reason="activation",
+                    error=f"the actor could not be activated: {type(error).__name__}: {error}",
+                    attempts=message.attempt + 1,
+                )
+
+    def _decide(self, message: Message, error: BaseException, retry: Retry | None) -> Decision:
+        envelope = message.envelope
+        spec = self._world.specs[envelope.type]
+        return decide(
             error,
-            attempt=activation.attempt + 1,
-            retry=activation.spec.options.retry,
+            attempt=message.attempt + 1,
+            retry=retry or spec.options.retry,
             max_attempts=self._settings.max_attempts,
             random=self._world.random,
-            unavailable=activation.unavailable,
-            actor_type=message.envelope.type,
-            key=message.envelope.key,
-            method=message.envelope.method,
+            unavailable=message.unavailable,
+            actor_type=envelope.type,
+            key=envelope.key,
+            method=envelope.method,
         )
-        if counted and not isinstance(decision, RetryAfter):
-            self.dead_letter(
-                activation,
-                message,
-                reason="activation",
-                error=f"the actor could not be activated: {type(error).__name__}: {error}",
-                attempts=activation.attempt + 1,
-            )
-            return
-        seconds = decision.seconds if isinstance(decision, RetryAfter) else 1.0
-        self._retry(activation, message, seconds, counted=counted, discard=False)
 
     def _fall_back(self, turn: Turn) -> None:
         """Undo what a turn did to its actor's state. A reentrant one did nothing, and the state is the outer turn's."""

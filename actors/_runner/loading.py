@@ -56,6 +56,10 @@ class Loader:
         """After a defect: the next turn gets a new instance, from the state the last ended turn left."""
         activation.actor = None
         activation.cleared = False
+        if activation.prelude is not None:
+            # on_activate runs again, so that nothing of its first run may stay.
+            activation.prelude = None
+            activation.bytes, activation.dirty = activation.base, False
         if activation.phase is Phase.READY:
             activation.phase = Phase.COLD
 
@@ -101,6 +105,7 @@ class Loader:
             return
         turn = Turn(activation, None)
         activation.prelude = turn
+        activation.base = activation.bytes
         current.set(turn)
         turn.started_at = self._world.clock.boottime()
         task = self._world.stepper.step(actor.on_activate(), copy_context(), self._activated, turn)
@@ -135,29 +140,37 @@ class Loader:
         if suspended:
             engine.begin()
         try:
-            if error is None and turn.cut is None:
-                codec = activation.spec.state
-                if codec is not None:
-                    data = codec.encode(activation.actor_state, activation.leftover)
-                    activation.dirty = activation.dirty or data != activation.bytes
-                    activation.bytes = data
+            if turn.cut is not None:
+                limit = self._world.settings.activation_timeout
+                error = TimeoutError(f"on_activate took longer than activation_timeout, {limit:g} s")
+            if error is None:
+                try:
+                    self._keep(activation)
+                except Exception as problem:  # noqa: BLE001 - whatever a state's encoding raises
+                    error = problem
+            if error is None:
                 activation.phase = Phase.READY
                 self._world.telemetry.runner.activation.observe(self._world.clock.boottime() - turn.started_at)
             else:
                 activation.prelude = None
-                limit = self._world.settings.activation_timeout
-                cause = (
-                    error
-                    if turn.cut is None and error is not None
-                    else TimeoutError(f"on_activate took longer than activation_timeout, {limit:g} s")
-                )
-                self._failed(activation, cause, counted=True)
+                self._failed(activation, error, counted=True)
             if suspended:
                 engine.advance(activation)
                 engine.settle_drain(activation.shard)
         finally:
             if suspended:
                 engine.finish()
+
+    def _keep(self, activation: Activation) -> None:
+        """Keep the state as ``on_activate`` left it, for the first turn to commit."""
+        codec = activation.spec.state
+        if codec is None:
+            return
+        data = codec.encode(activation.actor_state, activation.leftover)
+        if data != activation.bytes:
+            codec.verify(data)
+            activation.bytes = data
+            activation.dirty = True
 
     def _failed(self, activation: Activation, error: BaseException, *, counted: bool) -> None:
         """The actor cannot be activated: an ask at the head is told so, a tell is tried again later."""

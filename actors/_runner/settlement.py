@@ -36,7 +36,7 @@ class Settlement:
         """Gather effects that end a message which did not run."""
         if activation.handled(message.entry):
             effects.entry = None
-            self._world.backlogs.done(activation, effects, message.entry)
+            self._world.backlogs.done(activation, effects, message.entry, attempts=message.attempt)
         self._clear_mark(activation.shard, message, effects)
         activation.uncommitted += 1
         self._world.committer.add(activation.shard, effects)
@@ -48,7 +48,7 @@ class Settlement:
         shard = activation.shard
         if activation.inside and message is not None and activation.handled(message.entry):
             turn.entry = None
-            self._world.backlogs.done(activation, turn, message.entry)
+            self._world.backlogs.done(activation, turn, message.entry, attempts=message.attempt)
         if shard.suspects_upto != NO_SUSPECTS and message is not None:
             self._clear_mark(shard, message, turn)
         if turn.asked and turn.cut is None:

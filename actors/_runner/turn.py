@@ -61,7 +61,7 @@ class Turn(Effects):
         self.message = message
         """``None`` for a hook's run."""
         self.entry = None if message is None else message.entry
-        self.attempt = activation.attempt + 1
+        self.attempt = 1 if message is None else message.attempt + 1
 
     @property
     def client(self) -> TurnClient:
