@@ -400,9 +400,11 @@ class MessageType(msgspec.Struct, Generic[A_contra, P, R_co], frozen=True):
     actor: type[Any]
     name: str
 
-    def __call__(self, *_args: Any, **_kwargs: Any) -> Any:
-        """Refuse: a message needs a target."""
-        raise TypeError(f"{self!r} has no target: call it on a ref, client.get({self.actor.__name__}, key).{self.name}(…)")
+    if not TYPE_CHECKING:  # type checkers refuse the call by themselves
+
+        def __call__(self, *_args: Any, **_kwargs: Any) -> Any:
+            """Refuse: a message needs a target."""
+            raise TypeError(f"{self!r} has no target: call it on a ref, client.get({self.actor.__name__}, key).{self.name}(…)")
 
     def __repr__(self) -> str:
         return f"<message {self.actor.__name__}.{self.name}>"
