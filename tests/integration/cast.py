@@ -114,9 +114,10 @@ class Notes(Actor[NotesState]):
         return said
 
     @message
-    async def block(self, line: str, seconds: float) -> int:
-        """Block the event loop, as no handler should."""
-        if self.context.attempt == 1 and not self.state.lines:
+    async def block(self, line: str, seconds: float, gate: str) -> int:
+        """Block the event loop, as no handler should, unless ``gate`` is open already."""
+        if not Path(gate).exists():
+            Path(gate).touch()
             time.sleep(seconds)
         self.state.lines.append(line)
         return len(self.state.lines)

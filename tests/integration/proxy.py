@@ -55,6 +55,7 @@ class Link:
         """What the connection calls itself, without ``actors-``: ``send``, ``read-0``, ``lease`` …"""
         self.commands = 0
         self.replies = 0
+        self.was_held = False
         self._proxy = proxy
         self._lose_after: int | None = None
         self._fault: Fault | None = None
@@ -82,7 +83,7 @@ class Link:
 
     async def _up(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         parser = hiredis.Reader()
-        while chunk := await source.read(_CHUNK):
+        while chunk := await _received(source):
             parser.feed(chunk)
             while (command := parser.gets()) is not False:
                 assert isinstance(command, list)
@@ -90,6 +91,12 @@ class Link:
             await self._proxy.passage(self, up=True)
             sink.write(chunk)
             await sink.drain()
+        if self.was_held:
+            # What was held was sent before its sender gave up, so that the server gets it, and answers nobody.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1):
+                    while self.replies < self.commands:
+                        await asyncio.sleep(0.01)
         sink.close()
 
     def _see(self, command: list[bytes]) -> None:
@@ -135,7 +142,7 @@ class Proxy:
         self.losses: list[Fault] = []
         self.url = ""
         self._delays = {True: 0.0, False: 0.0}
-        self._holds: set[tuple[str, bool]] = set()
+        self._holds: set[tuple[str | Link, bool]] = set()
         self._released = asyncio.Event()
         self._allowances: dict[Link, int] = {}
         self._held = {True: 0, False: 0}
@@ -179,11 +186,24 @@ class Proxy:
         """Let nothing through on connections whose name begins with ``name``, as if packets were dropped: nobody is told."""
         self._holds |= {(name, direction) for direction, held in ((True, up), (False, down)) if held}
 
-    def release(self, name: str | None = None) -> None:
-        """Let everything through again (or what was held by this name), what was held first, as retransmission would."""
-        self._holds = {hold for hold in self._holds if name is not None and hold[0] != name}
+    def hold_link(self, link: Link) -> None:
+        """Let nothing through to the server on this one connection; one made after it is not held."""
+        self._holds.add((link, True))
+
+    def release(self, held: str | Link | None = None) -> None:
+        """Let everything through again, or what was held by this name or link; what was held first, as retransmission would."""
+        self._holds = {hold for hold in self._holds if held is not None and hold[0] != held}
         self._released.set()
         self._released = asyncio.Event()
+
+    async def link(self, name: str, *, beside: Link | None = None, within: float = 20.0) -> Link:
+        """Wait for a connection whose name begins with ``name``, other than ``beside``, and return it."""
+        async with asyncio.timeout(within):
+            while True:
+                for link in self.links:
+                    if link is not beside and link.name.startswith(name):
+                        return link
+                await asyncio.sleep(0.01)
 
     def delay(self, *, up: float = 0.0, down: float = 0.0) -> None:
         """Let each chunk wait so many seconds."""
@@ -201,11 +221,12 @@ class Proxy:
             await asyncio.sleep(self._delays[up])
         if self._holding(link, up=up):
             self._held[up] += 1
+            link.was_held = True
             while self._holding(link, up=up):
                 await self._released.wait()
 
     def _holding(self, link: Link, *, up: bool) -> bool:
-        return any(held is up and link.name.startswith(name) for name, held in self._holds)
+        return any(way is up and (link is held if isinstance(held, Link) else link.name.startswith(held)) for held, way in self._holds)
 
     def allowance(self, link: Link, wanted: int) -> int:
         """Return how many bytes of a reply may go through before the cut that was ordered."""
@@ -231,6 +252,14 @@ class Proxy:
             self._serving.remove(task)
             self.links.remove(link)
             self._allowances.pop(link, None)
+
+
+async def _received(source: asyncio.StreamReader) -> bytes:
+    """Return the next bytes; none where the connection is gone."""
+    try:
+        return await source.read(_CHUNK)
+    except OSError:
+        return b""
 
 
 def runs(script: str) -> Matches:
