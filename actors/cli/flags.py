@@ -89,6 +89,7 @@ class SettingFlags:
     max_attempts: Annotated[int | None, _flag("max_attempts")] = None
     crash_limit: Annotated[int | None, _flag("crash_limit")] = None
     max_call_depth: Annotated[int | None, _flag("max_call_depth")] = None
+    parked_capacity: Annotated[int | None, _flag("parked_capacity")] = None
     parked_ttl: Annotated[float | None, _flag("parked_ttl")] = None
 
     def apply(self, environ: MutableMapping[str, str]) -> None:
