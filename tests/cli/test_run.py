@@ -13,6 +13,9 @@ from typing import Any
 
 import pytest
 
+from actors._placement.membership import Member, encode
+from actors._redis.connection import TcpServer
+from actors._redis.keys import Keys
 from actors.client import Client
 from tests.cli.conftest import Shell
 
@@ -191,3 +194,19 @@ def _runs(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def test_a_runner_that_lost_its_name_ends_by_itself(shell: Shell, redis_url: str) -> None:
+    """Loudly, so that it is replaced; never as a second one of that name."""
+    runner = shell.start("run", "bank:system", "--name", "pod-1").ready()
+
+    async def take_the_name() -> None:
+        connection = await TcpServer.from_url(redis_url).connect("control", timeout=5)
+        usurper = Member(name="pod-1", incarnation="f" * 16)
+        await connection.execute("HSET", Keys("bank").members, "pod-1", encode(usurper))
+        await connection.close()
+
+    asyncio.run(take_the_name())
+
+    assert runner.process.wait(30) == 1
+    assert "the runner ends" in runner.log
