@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Self
 
 import msgspec
 
@@ -16,6 +17,7 @@ from actors.client import Client
 from actors.errors import ClusterError
 from actors.message import message
 from actors.supervision import Retry
+from tests.integration.fleet import until
 from tests.integration.system import system
 
 OPENING = 1_000_000
@@ -133,7 +135,7 @@ class Transfers:
         self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
 
-    async def __aenter__(self) -> Transfers:
+    async def __aenter__(self) -> Self:
         self._tasks = [asyncio.create_task(self._call(), name=f"caller {number}") for number in range(self.callers)]
         return self
 
@@ -148,9 +150,7 @@ class Transfers:
 
     async def until(self, count: int, *, within: float = 30.0) -> None:
         """Wait until ``count`` transfers have been acknowledged."""
-        async with asyncio.timeout(within):
-            while len(self.acknowledged) < count:
-                await asyncio.sleep(0.01)
+        await until(lambda: len(self.acknowledged) >= count, within=within, what=f"{count} acknowledged transfers")
 
     async def go_on(self, more: int = 200, *, within: float = 30.0) -> None:
         """Wait until ``more`` transfers have been acknowledged from now on."""
@@ -169,11 +169,8 @@ class Transfers:
         defects = chance.randint(1, 2) if chance.random() < self.defects else 0
         began = time.monotonic()
         try:
-            await (
-                self.client.get(self.kind, source)
-                .transfer.options(timeout=self.timeout)(
-                    target, chance.randint(1, 100), number, self._name, self._orders[source], way, defects
-                )
+            await self.client.get(self.kind, source).transfer.options(timeout=self.timeout)(
+                target, chance.randint(1, 100), number, self._name, self._orders[source], way, defects
             )
         except ClusterError as error:
             self.errors.append(f"{number}: {type(error).__name__}: {error}")

@@ -26,7 +26,7 @@ def boottime() -> float:
 
 async def opened(gate: str) -> None:
     """Wait until the file ``gate`` is there; an empty name is no gate."""
-    while gate and not Path(gate).exists():
+    while gate and not Path(gate).exists():  # noqa: ASYNC110 - another process makes it
         await asyncio.sleep(0.01)
 
 

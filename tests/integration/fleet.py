@@ -196,9 +196,7 @@ async def until(holds: Callable[[], bool], *, within: float = 10.0, what: str = 
         await asyncio.sleep(0.01)
 
 
-async def eventually(
-    ask: Callable[[], Awaitable[T]], fits: Callable[[T], bool] = bool, *, within: float = 15.0
-) -> T:
+async def eventually(ask: Callable[[], Awaitable[T]], fits: Callable[[T], bool] = bool, *, within: float = 15.0) -> T:
     """Ask again and again until the answer fits, and return it."""
     deadline = time.monotonic() + within
     while not fits(answer := await ask()):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Self
 
 from actors._redis.connection import SyncConnection
 from actors.client import Client
@@ -33,9 +34,7 @@ def owners(redis: SyncConnection) -> dict[str, str]:
     return {label.decode(): value.split(b" ")[0].decode() for label, value in zip(flat[::2], flat[1::2], strict=True)}
 
 
-async def balanced(
-    redis: SyncConnection, incarnations: Sequence[str], *, shards: int = SHARDS, within: float = 15.0
-) -> dict[str, str]:
+async def balanced(redis: SyncConnection, incarnations: Sequence[str], *, shards: int = SHARDS, within: float = 15.0) -> dict[str, str]:
     """Wait until these and no others own all shards, with no two counts further apart than 1; return who owns what."""
 
     def holds() -> bool:
@@ -62,7 +61,7 @@ class Pulses:
         self.beats = dict.fromkeys(self.keys, 0)
         self._stopping = False
 
-    async def __aenter__(self) -> Pulses:
+    async def __aenter__(self) -> Self:
         self._tasks = [asyncio.create_task(self._beat(key)) for key in self.keys]
         await self.all_beat()
         return self

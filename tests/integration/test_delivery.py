@@ -15,7 +15,7 @@ from actors.client import Client
 from actors.errors import IdempotencyConflict, MailboxFull, PersistenceFailed
 from actors.system import replaced
 from tests.integration.cast import Counter, Notes
-from tests.integration.fleet import ROOT, Fleet, eventually, until
+from tests.integration.fleet import ROOT, Fleet, RunnerProcess, eventually, until
 from tests.integration.profile_new import Likes, Profile
 from tests.integration.system import KEYS, system
 
@@ -63,13 +63,15 @@ async def test_messages_queued_behind_a_slow_one_outlive_its_runner_in_order(fle
     assert await notes.read() == ["slow", "1", "2", "3", "4"]
 
 
-async def test_one_idempotency_key_is_one_execution_also_across_a_restart(fleet: Fleet, client: Client, tmp_path: Path) -> None:
+async def test_one_idempotency_key_is_one_execution_also_across_a_restart(
+    fleet: Fleet, client: Client, redis: SyncConnection, tmp_path: Path
+) -> None:
     """The second caller joins the first one's run, dies with nobody, and hears the same reply; later ones hear it too."""
     gate = tmp_path / "gate"
     (first,) = await fleet.start("r0", idempotency_ttl=3)
     counter = client.get(Counter, "c").add.options(idempotency_key="k")
     calls = [asyncio.create_task(counter(1, str(gate)))]
-    await eventually(lambda: keys_of(client), within=5)
+    await until(lambda: bool(redis.execute("KEYS", KEYS.record("*"))), what="the record of the first call")
     async with system.connect(fleet.url) as other:
         calls.append(asyncio.create_task(other.get(Counter, "c").add.options(idempotency_key="k")(1, str(gate))))
         receipt = await counter.tell(1, str(gate))
@@ -85,9 +87,7 @@ async def test_one_idempotency_key_is_one_execution_also_across_a_restart(fleet:
         await counter(2, str(gate))
     assert await client.get(Counter, "c").value() == 1
 
-    async with asyncio.timeout(10):  # after its time to live it is a key like any other
-        while await counter(1, str(gate)) == 1:
-            await asyncio.sleep(0.1)
+    await eventually(lambda: counter(1, str(gate)), lambda value: value == 2)  # after its time to live it is a key like any other
     assert await client.get(Counter, "c").value() == 2
 
 
@@ -108,7 +108,7 @@ async def test_a_failing_message_holds_back_its_actor_alone_and_its_replay_runs(
     assert [(letter.reason, letter.attempts, letter.method) for letter in letters] == [("attempts", 5, "stumble")]
     gate.touch()
     assert await dead_letters.replay(letters) == 1
-    await eventually(lambda: notes.read(), lambda lines: len(lines) == 4)
+    await eventually(notes.read, lambda lines: len(lines) == 4)
     assert await notes.read() == ["m2", "m3", "m4", "m1"]
     assert await dead_letters.count() == 0
 
@@ -145,12 +145,11 @@ async def test_a_message_that_kills_its_process_does_so_no_more_often_than_the_l
             await client.get(Notes, "bad").perish.tell("never")
     runner.thaw()
     deaths = 0
-    while not await dead_letters.count():
-        await until(lambda: not runner.alive, within=10, what="the death of a runner") if deaths <= limit else None
-        deaths += 1
+    while not runner.count("DeadLettered"):
         await runner.ended()
+        deaths += 1
         runner = await fleet.launch(f"r{deaths}", crash_limit=limit)
-        await until(lambda: not runner.alive or runner.count("DeadLettered") > 0, within=10, what="another death, or the dead letter")
+        await survives_or_dies(runner)
 
     assert deaths <= limit + 1
     (letter,) = [letter async for letter in dead_letters.list()]
@@ -196,8 +195,8 @@ async def test_what_no_runner_knows_waits_for_one_that_does(fleet: Fleet, client
     old.terminate()
     assert await old.ended() == 0
 
-    await eventually(lambda: likes.like(), lambda count: count >= 2)
-    await eventually(lambda: profile.all(), lambda all_: all_.email == "one@example.org")
+    await eventually(likes.like, lambda count: count >= 2)
+    await eventually(profile.all, lambda all_: all_.email == "one@example.org")
 
 
 async def test_an_older_version_keeps_the_field_it_does_not_know(fleet: Fleet, client: Client) -> None:
@@ -293,16 +292,15 @@ async def test_a_delayed_send_runs_once_when_it_is_due_whoever_has_died_meanwhil
     await notes.write("now")
     await notes.write.options(after=2.5).tell("later")
     await notes.write.options(after=0.5).tell("sooner")
-    await eventually(lambda: notes.read(), lambda lines: len(lines) == 2)
+    await eventually(notes.read, lambda lines: len(lines) == 2)
     first.kill()
     await first.ended()
     await fleet.start("r1")
 
-    await eventually(lambda: notes.read(), lambda lines: len(lines) == 3)
+    await eventually(notes.read, lambda lines: len(lines) == 3)
     assert await notes.read() == ["now", "sooner", "later"]
 
 
-async def keys_of(client: Client) -> bool:
-    """Whether an idempotency record is there."""
-    connection = await client.sending.until_up()  # type: ignore[attr-defined]
-    return bool(await connection.execute("KEYS", KEYS.record("*")))
+async def survives_or_dies(runner: RunnerProcess) -> None:
+    """Wait until it has died, or has set a message aside."""
+    await until(lambda: not runner.alive or runner.count("DeadLettered") > 0, what="another death, or the dead letter")

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
-from collections.abc import AsyncIterator
+import time
+from collections import Counter
+from typing import Literal, get_args
 
 import pytest
-import pytest_asyncio
 
 from actors.client import Client
 from tests.integration.bank import NarrowAccount, Transfers
-from tests.integration.fleet import Fleet
-from tests.integration.proxy import Link, Proxy, reads, runs
-from tests.integration.system import system
+from tests.integration.fleet import Fleet, RunnerProcess
+from tests.integration.proxy import Matches, Proxy, reads, runs
+from tests.integration.system import LEASE, system
 
 pytestmark = [pytest.mark.server, pytest.mark.chaos]
 
@@ -24,7 +26,7 @@ async def test_answers_lost_after_the_script_ran_double_and_lose_nothing(fleet: 
     chance = random.Random(seed)
     matchers = {name: runs(name) for name in ("send", "commit", "mark", "fire")} | {"read": reads}
 
-    def some(name: str):  # noqa: ANN202
+    def some(name: str) -> Matches:
         return lambda link, command: matchers[name](link, command) and chance.random() < 0.15
 
     await fleet.start("r0", "r1", url=proxy.url)
@@ -37,7 +39,102 @@ async def test_answers_lost_after_the_script_ran_double_and_lose_nothing(fleet: 
             fault.stop()
         audit = await load.audit()
 
-    print(audit.acknowledged, {name: fault.happened for name, fault in faults.items()}, f"{load.slowest:.2f}")
+    print(f"{audit.acknowledged} acknowledged, answers lost: { {name: fault.happened for name, fault in faults.items()} }")
     assert all(faults[name].happened > 10 for name in ("send", "commit", "read"))
     assert not load.errors
     assert audit.clean, audit
+
+
+@pytest.mark.parametrize("seconds", [15, pytest.param(120, marks=[pytest.mark.slow, pytest.mark.timeout(300)])])
+async def test_everything_at_once_loses_and_doubles_nothing(fleet: Fleet, client: Client, seed: int, seconds: float) -> None:
+    """Each runner behind a network of its own; kills, freezes, ends, starts, cuts, delays, partitions, lost answers, as the seed has it."""
+    async with contextlib.AsyncExitStack() as stack:
+        storm = Storm(fleet, stack, random.Random(seed))
+        for _ in range(3):
+            await storm.start()
+        sender = await storm.network()
+        troubled = await stack.enter_async_context(system.connect(sender.url))
+        load = Transfers(troubled, seed, kind=NarrowAccount, accounts=30, ways=("tell", "ask", "later"), burst=8, defects=0.05, pause=0.05)
+        async with load:
+            end = time.monotonic() + seconds
+            while time.monotonic() < end:
+                await storm.blow(sender)
+            storm.calm()
+            await load.go_on(100, within=40)
+        audit = await load.audit()
+
+    print(f"{audit.acknowledged} acknowledged; the slowest took {load.slowest:.2f} s; {dict(storm.blows)}")
+    assert len(storm.blows) > 4
+    assert not load.errors
+    assert audit.clean, audit
+
+
+Blow = Literal["kill", "freeze", "end", "cut", "cut in a reply", "delay", "hold", "hold one way", "lose"]
+BLOWS: tuple[Blow, ...] = get_args(Blow)
+
+
+class Storm:
+    """Does harm to a fleet, one blow after the other."""
+
+    def __init__(self, fleet: Fleet, stack: contextlib.AsyncExitStack, chance: random.Random) -> None:
+        self.blows: Counter[str] = Counter()
+        self._fleet = fleet
+        self._stack = stack
+        self._chance = chance
+        self._networks: dict[RunnerProcess, Proxy] = {}
+        self._started = 0
+
+    async def network(self) -> Proxy:
+        """Make one more network to the server."""
+        return await self._stack.enter_async_context(Proxy(self._fleet.url))
+
+    async def start(self) -> None:
+        """Start one more runner, behind a network of its own."""
+        network = await self.network()
+        (runner,) = await self._fleet.start(f"r{self._started}", url=network.url)
+        self._started += 1
+        self._networks[runner] = network
+
+    def calm(self) -> None:
+        """Let everything heal."""
+        for network in self._networks.values():
+            network.calm()
+
+    async def blow(self, sender: Proxy) -> None:
+        """Strike once and wait a moment, or for what the blow needs."""
+        chance = self._chance
+        alive = [runner for runner in self._networks if runner.alive]
+        victim = chance.choice(alive)
+        network = chance.choice([self._networks[victim], self._networks[victim], sender])
+        blow = chance.choice(BLOWS)
+        self.blows[blow] += 1
+        match blow:
+            case "kill":
+                victim.kill()
+                await self.start()
+            case "end":
+                victim.terminate()
+                await self.start()
+            case "freeze":
+                victim.freeze()
+                await asyncio.sleep(chance.uniform(0.1, LEASE * 2))
+                victim.thaw()
+            case "cut":
+                network.cut(chance.choice(["", "commit", "read", "send", "client", "runner", "placement", "state", "lease"]))
+            case "cut in a reply":
+                network.cut_within_a_reply("", chance.randint(1, 500))
+            case "delay":
+                network.delay(up=chance.uniform(0, 0.1), down=chance.uniform(0, 0.1))
+                await asyncio.sleep(chance.uniform(0, 1))
+                network.delay()
+            case "hold" | "hold one way":
+                up = chance.random() < 0.5
+                network.hold(
+                    chance.choice(["", "", "commit", "read", "placement", "lease"]), up=up or blow == "hold", down=not up or blow == "hold"
+                )
+                await asyncio.sleep(chance.uniform(0.1, LEASE * 2))
+                network.release()
+            case "lose":
+                scripts = ["send", "commit", "acquire", "release", "regroup", "mark", "fire"]
+                network.lose_answers(runs(chance.choice(scripts)), times=chance.randint(1, 3))
+        await asyncio.sleep(chance.uniform(0, 0.5))

@@ -85,9 +85,7 @@ async def test_a_shard_that_is_handed_over_is_silent_for_a_quarter_of_a_second_a
     assert min(rounds) <= GAP
 
 
-async def test_a_runner_told_to_end_lets_its_handlers_finish_and_runs_nothing_twice(
-    fleet: Fleet, client: Client, tmp_path: Path
-) -> None:
+async def test_a_runner_told_to_end_lets_its_handlers_finish_and_runs_nothing_twice(fleet: Fleet, client: Client, tmp_path: Path) -> None:
     """What runs when SIGTERM comes ends there, and is committed there; the runner ends cleanly, well before its drain time."""
     gate = tmp_path / "gate"
     (first,) = await fleet.start("r0", drain_timeout=20)
@@ -146,7 +144,8 @@ async def test_every_shard_runs_again_within_the_lease_and_two_seconds_of_a_kill
             await balanced(redis, [runner.incarnation for runner in alive])
 
     worst = max(takeovers)
-    print(f"{len(takeovers)} takeovers: median {percentile(takeovers, 0.5):.2f} s, p99 {percentile(takeovers, 0.99):.2f} s, worst {worst:.2f} s")
+    half, most = percentile(takeovers, 0.5), percentile(takeovers, 0.99)
+    print(f"{len(takeovers)} takeovers: median {half:.2f} s, p99 {most:.2f} s, worst {worst:.2f} s")
     assert not pulses.errors
     assert worst <= LEASE + 2
 

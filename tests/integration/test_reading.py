@@ -39,7 +39,7 @@ async def test_a_read_answered_after_its_shard_was_acquired_anew_hides_nothing(f
         proxy.release()
         gate.touch()
 
-        await eventually(lambda: notes.read(), lambda lines: len(lines) == 5)
+        await eventually(notes.read, lambda lines: len(lines) == 5)
         assert await notes.read() == ["begin", "slow", "second", "third", "fourth"]
 
 
@@ -68,7 +68,9 @@ async def test_a_read_that_a_frozen_owner_left_waiting_takes_nothing_from_the_ne
 
 
 @pytest.mark.slow
-async def test_a_read_that_was_given_up_and_executes_after_the_next_one_takes_nothing(fleet: Fleet, proxy: Proxy, redis: SyncConnection) -> None:
+async def test_a_read_that_was_given_up_and_executes_after_the_next_one_takes_nothing(
+    fleet: Fleet, proxy: Proxy, redis: SyncConnection
+) -> None:
     """The reader timed out, went to the next generation of its group and read on; then the first read arrives after all."""
     await fleet.start("r0", url=proxy.url, shards=1, lease=30)
     mailbox = KEYS.mailbox("default.0")

@@ -14,7 +14,7 @@ from actors._redis.connection import SyncConnection
 from actors.client import Client
 from actors.system import replaced
 from tests.integration.cast import Counter, Notes
-from tests.integration.fleet import Fleet, RunnerProcess, eventually, until
+from tests.integration.fleet import Fleet, RunnerProcess, until
 from tests.integration.system import KEYS, system
 
 pytestmark = pytest.mark.server
@@ -75,7 +75,9 @@ async def test_a_full_shard_whose_every_message_tells_an_actor_of_the_same_shard
     settings = replaced(system.settings, shard_capacity=capacity)
     async with system.build_client(client._server, settings=settings) as narrow:  # type: ignore[attr-defined]
         for start in range(0, capacity, BATCH):
-            await narrow.send(*[narrow.get(Notes, f"from {n % 50}").pass_on.message(f"to {n % 20}", str(n)) for n in range(start, start + BATCH)])
+            await narrow.send(
+                *[narrow.get(Notes, f"from {n % 50}").pass_on.message(f"to {n % 20}", str(n)) for n in range(start, start + BATCH)]
+            )
     first.kill()
     await first.ended()
     assert redis.execute("XLEN", KEYS.mailbox("default.0")) == capacity
