@@ -424,13 +424,14 @@ class PlacementService:
         if before == members:
             return
         old, new = ({(member.name, member.incarnation) for member in some.values()} for some in (before, members))
-        self._telemetry.emit(
-            MembershipChanged(
-                members=len(members),
-                joined=", ".join(sorted(name for name, _ in new - old)) or "nobody",
-                left=", ".join(sorted(name for name, _ in old - new)) or "nobody",
+        if old != new:
+            self._telemetry.emit(
+                MembershipChanged(
+                    members=len(members),
+                    joined=", ".join(sorted(name for name, _ in new - old)) or "nobody",
+                    left=", ".join(sorted(name for name, _ in old - new)) or "nobody",
+                )
             )
-        )
         for changed in self._watchers:
             changed(members)
 
