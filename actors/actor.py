@@ -333,7 +333,7 @@ def _methods(cls: type[Actor[Any]], actor_type: str, localns: Mapping[str, Any] 
             if _is_message(value):
                 declared: Message[..., Any] = value
                 _check_message(declared, f"{cls.__qualname__}.{name}", name)
-                methods[name] = MethodSpec(declared, cls, definer, actor_type, localns)
+                methods[name] = MethodSpec(name, declared, cls, definer, actor_type=actor_type, localns=localns)
             elif name in methods:
                 raise TypeError(f"{definer.__qualname__}.{name} hides the message {name}. Decorate it with @message too, or rename it")
     return methods

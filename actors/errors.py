@@ -596,8 +596,9 @@ def _fits(value: object, parameter: inspect.Parameter) -> bool:
 def _parameters(cls: type[ClusterError]) -> dict[str, inspect.Parameter]:
     known = _signatures.get(cls)
     if known is None:
-        parameters = inspect.signature(cls.__init__).parameters
-        known = _signatures[cls] = {name: parameter for name, parameter in parameters.items() if name not in {"self", "results"}}
+        parameters = inspect.signature(cls.__init__).parameters.values()
+        named = [parameter for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY and parameter.name != "results"]
+        known = _signatures[cls] = {parameter.name: parameter for parameter in named}
     return known
 
 

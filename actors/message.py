@@ -179,8 +179,10 @@ class MethodSpec:
     decode_reply: Callable[..., Any]
     """``(raw, sender=None, key="")``: the value; refs in it belong to ``sender``. ``SerializationFailed``."""
 
-    def __init__(self, declared: Message[..., Any], owner: type, definer: type, actor_type: str, localns: Mapping[str, Any] | None) -> None:
-        self.name = declared.name
+    def __init__(
+        self, name: str, declared: Message[..., Any], owner: type, definer: type, *, actor_type: str, localns: Mapping[str, Any] | None
+    ) -> None:
+        self.name = name
         self.actor_type = actor_type
         self.kind = declared.kind
         self.read_only = declared.read_only
@@ -193,8 +195,8 @@ class MethodSpec:
         self._localns = localns
         self.arguments: Arguments | None = None
         self.result: Result | None = None
-        for name in ("encode_args", "start", "bind", "encode_reply", "decode_reply"):
-            setattr(self, name, self._resolving(name))
+        for function in ("encode_args", "start", "bind", "encode_reply", "decode_reply"):
+            setattr(self, function, self._resolving(function))
 
     def resolve(self) -> None:
         """Build the codecs now. ``TypeError`` for a signature that cannot cross the wire, ``NameError`` for an unknown name in it."""
@@ -370,9 +372,10 @@ class LiveBound(msgspec.Struct, frozen=True, eq=False):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the method. A plain ``def`` runs in a thread: await it."""
-        if self.declared.kind is Kind.THREAD:
-            return self._in_thread(functools.partial(self.declared.function, self.actor, *args, **kwargs))
-        return self.declared.function(self.actor, *args, **kwargs)
+        declared = self.declared
+        if declared.threaded:
+            return self._in_thread(functools.partial(declared.function, self.actor, *args, **kwargs))
+        return declared.function(self.actor, *args, **kwargs)
 
     def tell(self, *args: Any, **kwargs: Any) -> Coroutine[None, None, Receipt]:
         """Send the message to this actor's own mailbox, with the turn's commit."""
@@ -434,6 +437,7 @@ class Message(Generic[P, R_co]):
     ) -> None:
         self.function = function
         self.kind = _kind_of(function)
+        self.threaded = self.kind is Kind.THREAD
         self.name: str = inspect.unwrap(function).__name__
         self.reentrant = reentrant
         self.read_only = read_only or reentrant or self.kind is Kind.STREAM

@@ -244,6 +244,19 @@ def test_an_actors_own_names_are_no_messages(name: str) -> None:
         actor_spec(cls)
 
 
+def test_a_message_under_two_names_is_two() -> None:
+    class Twice(Actor[None]):
+        @message
+        async def old(self) -> str:
+            return self.key
+
+        new = old
+
+    methods = actor_spec(Twice).methods
+
+    assert {name: method.name for name, method in methods.items()} == {"old": "old", "new": "new"}
+
+
 def test_a_message_is_public() -> None:
     class Wrong(Actor[None]):
         @message

@@ -34,7 +34,7 @@ from actors.errors import (
 )
 from actors.message import Receipt
 
-LEAVES = sorted(ClusterError.__subclasses__(), key=lambda cls: cls.__name__)
+LEAVES = sorted((cls for cls in ClusterError.__subclasses__() if cls.__module__ == errors.__name__), key=lambda cls: cls.__name__)
 REQUIRED = {
     "MailboxFull": {"scope": "actor"},
     "UnknownActorType": {"actor_type": "Acount"},

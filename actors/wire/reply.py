@@ -37,6 +37,7 @@ _CLUSTER_ERROR: Final = b"\x92\x02"
 _NOTICE: Final = b"\x92\x06"
 _END_BODY: Final = b"\x92\x05\xc0"
 _MAX_DEPTH: Final = 64
+_LONGEST_TEXT: Final = 4096
 
 
 class End:
@@ -77,23 +78,20 @@ def encode_error(error: BaseException, *, actor_type: str = "", key: str = "", m
     :class:`ClusterError`; anything else becomes a :class:`RemoteError` of the given actor,
     method and number of attempts.
     """
+    where = {"actor_type": actor_type, "key": key, "method": method}
     if is_domain_error(error):
         try:
             return _encode_domain_error(error)
         except Exception as problem:  # noqa: BLE001 - a field's own encoding may raise anything
-            error = SerializationFailed(
-                what=f"error {type(error).__qualname__}", problem=str(problem), actor_type=actor_type, key=key, method=method
-            )
-    if not isinstance(error, ClusterError):
-        error = RemoteError(
-            type_name=type(error).__qualname__, message=_text(error), attempts=attempts, actor_type=actor_type, key=key, method=method
-        )
-    return _CLUSTER_ERROR + _encode_evidence(error_to_wire(error))
+            error = SerializationFailed(what=f"error {type(error).__qualname__}", problem=_text(problem), **where)
+    if not isinstance(error, ClusterError) or type(error).__module__ != ClusterError.__module__:
+        error = RemoteError(type_name=type(error).__qualname__, message=_text(error), attempts=attempts, **where)
+    return _CLUSTER_ERROR + _encode_ours(error)
 
 
 def encode_notice(error: ClusterError) -> bytes:
     """Return the body that tells an asker what its call waits for: the error it ends with should its deadline pass."""
-    return _NOTICE + _encode_evidence(error_to_wire(error))
+    return _NOTICE + _encode_ours(error)
 
 
 def is_notice(raw: bytes) -> bool:
@@ -136,6 +134,16 @@ def _error_in(raw: bytes) -> BaseException:
         return SerializationFailed(what="reply received", problem=str(problem))
 
 
+def _encode_ours(error: ClusterError) -> bytes:
+    reason, evidence = error_to_wire(error)
+    try:
+        return _encode_evidence((reason, evidence))
+    except UnicodeEncodeError:
+        return _encode_evidence(
+            (reason, {name: _printable(value) if isinstance(value, str) else repr(value) for name, value in evidence.items()})
+        )
+
+
 def _encode_domain_error(error: Any) -> bytes:
     if members(error) is None:
         return msgspec.msgpack.encode((DOMAIN_ERROR, domain.to_wire(error)))
@@ -144,9 +152,14 @@ def _encode_domain_error(error: Any) -> bytes:
 
 def _text(error: BaseException) -> str:
     try:
-        return str(error)
+        text = str(error)
     except Exception as second:  # noqa: BLE001 - its __str__ is the application's
         return f"(its text failed with {type(second).__qualname__})"
+    return _printable(text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}…")
+
+
+def _printable(text: str) -> str:
+    return text.encode(errors="replace").decode()  # half a surrogate pair has no encoding
 
 
 _encode_evidence = msgspec.msgpack.Encoder(enc_hook=repr).encode

@@ -33,7 +33,7 @@ class Integers:
 
 
 @dataclass
-class Insufficient(DomainError):
+class LowBalance(DomainError):
     balance: int
     requested: int = 0
 
@@ -52,7 +52,7 @@ class Late(DomainError):
 
 @dataclass
 class Rejected(DomainError):
-    cause: Insufficient | None
+    cause: LowBalance | None
     others: list[DomainError]
 
 
@@ -79,7 +79,7 @@ def test_items_come_back_and_then_the_end() -> None:
 
 @pytest.mark.parametrize(
     "error",
-    [Insufficient(1, 2), Late(datetime(2026, 1, 2, tzinfo=UTC), by=1.5), Closed(), Closed("today", 3), Rejected(None, [])],
+    [LowBalance(1, 2), Late(datetime(2026, 1, 2, tzinfo=UTC), by=1.5), Closed(), Closed("today", 3), Rejected(None, [])],
 )
 def test_a_domain_error_arrives_as_itself(error: DomainError) -> None:
     again = crossed(error)
@@ -91,30 +91,30 @@ def test_a_domain_error_arrives_as_itself(error: DomainError) -> None:
 
 def test_errors_inside_errors_arrive_as_what_they_are() -> None:
     """Under a field annotated with the base class, too."""
-    error = Rejected(Insufficient(1, 2), [Insufficient(3, 4), Closed("today")])
+    error = Rejected(LowBalance(1, 2), [LowBalance(3, 4), Closed("today")])
 
     again = crossed(error)
 
     assert isinstance(again, Rejected)
-    assert again.cause == Insufficient(1, 2)
-    assert [type(other) for other in again.others] == [Insufficient, Closed]
+    assert again.cause == LowBalance(1, 2)
+    assert [type(other) for other in again.others] == [LowBalance, Closed]
     assert str(again) == str(error)
 
 
 def test_a_group_arrives_with_its_groups() -> None:
-    group = ExceptionGroup("all", [Insufficient(1), ExceptionGroup("inner", [Closed("a"), Closed("b")])])
+    group = ExceptionGroup("all", [LowBalance(1), ExceptionGroup("inner", [Closed("a"), Closed("b")])])
 
     again = crossed(group)
 
     inside = members(again)
     assert inside is not None
     first, inner = inside
-    assert (str(again), first) == (str(group), Insufficient(1))
+    assert (str(again), first) == (str(group), LowBalance(1))
     assert [error.args for error in members(inner) or ()] == [("a",), ("b",)]
 
 
 def test_a_group_with_a_defect_in_it_is_a_defect() -> None:
-    again = crossed(ExceptionGroup("mixed", [Insufficient(1), KeyError("x")]))
+    again = crossed(ExceptionGroup("mixed", [LowBalance(1), KeyError("x")]))
 
     assert isinstance(again, RemoteError)
     assert again.type_name == "ExceptionGroup"
@@ -146,12 +146,33 @@ def test_an_error_that_cannot_even_say_what_it_is() -> None:
     assert again.type_name.endswith("Mute")
 
 
+class Unfinished(ClusterError):
+    """An application's own, which it should not have made one of ours."""
+
+
+@given(st.sampled_from([ValueError, KeyError, Closed, Unfinished]), st.text(st.characters(categories=["Cs", "L"])) | st.just("x" * 100_000))
+def test_every_error_is_sent_somehow(cls: type[Exception], text: str) -> None:
+    """Half surrogate pairs, endless texts, classes of unknown make."""
+    body = reply.encode_error(cls(text))
+
+    assert len(body) < 20_000 or cls is Closed
+    with pytest.raises((DomainError, ClusterError)):
+        reply.decode(body, Integers())
+
+
+def test_evidence_that_has_no_encoding_is_sent_as_it_can() -> None:
+    again = crossed(IdempotencyConflict(idempotency_key="a\ud800", key="k"))
+
+    assert isinstance(again, IdempotencyConflict)
+    assert (again.idempotency_key, again.key) == ("a?", "k")
+
+
 def test_a_field_that_has_no_encoding_is_named_instead() -> None:
-    error: Any = Insufficient
+    error: Any = LowBalance
     again = crossed(error(balance=object()))
 
     assert isinstance(again, SerializationFailed)
-    assert again.what == "error Insufficient"
+    assert again.what == "error LowBalance"
 
 
 def test_a_class_that_the_caller_does_not_have() -> None:
@@ -165,30 +186,30 @@ def test_a_class_that_the_caller_does_not_have() -> None:
 
 def test_a_class_that_has_moved_is_found_by_its_short_name() -> None:
     """In a rolling deploy, one side has it in another module."""
-    sent = domain.to_wire(Insufficient(5))
+    sent = domain.to_wire(LowBalance(5))
 
-    error = domain.from_wire(msgspec.structs.replace(sent, name="bank.old:Insufficient"))
+    error = domain.from_wire(msgspec.structs.replace(sent, name="bank.old:LowBalance"))
 
-    assert error == Insufficient(5)
+    assert error == LowBalance(5)
 
 
 def test_two_classes_of_one_name_are_told_apart() -> None:
-    class Insufficient(DomainError):  # the module has one, too
+    class LowBalance(DomainError):  # the module has one, too
         pass
 
-    assert type(crossed(Insufficient())) is Insufficient
-    assert isinstance(domain.from_wire(domain.Flat("elsewhere:Insufficient", msgspec.Raw(b"\x80"))), RemoteError)
+    assert type(crossed(LowBalance())) is LowBalance
+    assert isinstance(domain.from_wire(domain.Flat("elsewhere:LowBalance", msgspec.Raw(b"\x80"))), RemoteError)
 
 
 def test_fields_of_another_release() -> None:
     """More than here: passed over. Fewer: the defaults. Of another kind: told in words."""
-    name = domain.to_wire(Insufficient(1)).name
+    name = domain.to_wire(LowBalance(1)).name
 
     def sent(**fields: object) -> Exception:
         return domain.from_wire(domain.Flat(name, msgspec.Raw(msgspec.msgpack.encode(fields)), "as text"))
 
-    assert sent(balance=1, currency="EUR") == Insufficient(1)
-    assert sent(balance=1) == Insufficient(1, 0)
+    assert sent(balance=1, currency="EUR") == LowBalance(1)
+    assert sent(balance=1) == LowBalance(1, 0)
     other = sent(balance="none")
     assert isinstance(other, RemoteError)
     assert "as text" in other.message
