@@ -387,7 +387,14 @@ class ConnectedClient(Client):
                 await group.done
             finally:
                 timer.cancel()
-        return group.finish()
+        results = group.finish()
+        if group.special:
+            for call, result in zip(outgoing, results, strict=True):
+                if isinstance(result, Receipt):
+                    self._meter(call).duplicates += result.duplicate
+                else:
+                    self._meter(call).failed(result.reason.value)
+        return results
 
     def _item(self, call: Outgoing, group: _Group, index: int) -> _Told:
         if self._closed or not self._opened:
@@ -561,7 +568,7 @@ class ConnectedClient(Client):
 class _Group:
     """Messages sent together, until the last of them has its outcome."""
 
-    __slots__ = ("done", "items", "left", "results", "spans")
+    __slots__ = ("done", "items", "left", "results", "spans", "special")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, count: int) -> None:
         self.done: asyncio.Future[None] = loop.create_future()
@@ -569,9 +576,12 @@ class _Group:
         self.results: list[Receipt | ClusterError | None] = [None] * count
         self.items: list[_Told] = []
         self.spans: list[SendSpan] = []
+        self.special = False
+        """Whether any result is not a plain receipt."""
 
     def note(self, index: int, result: Receipt | ClusterError) -> None:
         """Note one result that is not a plain receipt."""
+        self.special = True
         self.results[index] = result
         self.one_less()
 

@@ -69,6 +69,10 @@ class Dispatch:
             if spec is None:
                 self._world.parking.park(shard, entry, envelope, raw)
                 return
+            label = self._world.label_of(envelope.type, envelope.key)
+            if label != shard.label:
+                self._forward(shard, entry, label, raw)
+                return
             activation = self.activate(shard, spec, envelope.key)
         method = activation.spec.methods.get(envelope.method)
         if method is None:
@@ -92,6 +96,12 @@ class Dispatch:
         shard.activations[spec.name, key] = activation
         self._engine.resident += 1
         return activation
+
+    def _forward(self, shard: OwnedShard, entry: bytes, label: str, raw: bytes) -> None:
+        """Send a message on to its shard: its sender still counts them as they were before a reshard."""
+        effects = Effects(entry)
+        effects.tells = [(label, raw)]
+        self._world.committer.add(shard, effects)
 
     def _control(self, shard: OwnedShard, entry: bytes, envelope: Envelope) -> None:
         """A message for the runner rather than the actor: act on it and be done with its entry."""

@@ -48,7 +48,7 @@ class Failures:
                 self.refuse(turn, failure)
             case RetryAfter(seconds, counted):
                 self._report(turn, error, f"runs again in {seconds:.2f} s")
-                self._retry(activation, message, seconds, counted=counted, discard=True)
+                self._retry(activation, message, seconds, counted=counted, discard=not turn.reentrant)
             case DeadLetter(reason, failure):
                 self._report(turn, error, "goes to the dead letters")
                 self._forsake(turn, message, failure, reason)
@@ -118,8 +118,9 @@ class Failures:
         self._settlement.bury(
             turn, activation.shard, message.raw, reason="attempts", error=reason, entry=message.entry, attempts=turn.attempt
         )
-        self._told_dead(message, reason, turn.attempt, str(failure), activation.shard)
-        self._world.loader.discard(activation)
+        self._told_dead(message, "attempts", turn.attempt, str(failure), activation.shard)
+        if not turn.reentrant:
+            self._world.loader.discard(activation)
         self._settlement.gather(turn)
 
     def dead_letter(self, activation: Activation, message: Message, *, reason: str, error: str, attempts: int) -> None:
