@@ -75,6 +75,7 @@ class Activation:
         "dirty",
         "due",
         "field",
+        "hook",
         "inside",
         "keep_alive",
         "leftover",
@@ -134,6 +135,8 @@ class Activation:
         self.due = 0.0
         """When that message is due, likewise."""
         self.timer: Any = None
+        self.hook: Turn | None = None
+        """The run of ``on_activate`` or ``on_deactivate`` that is under way."""
         self.prelude: Turn | None = None
         """The run of ``on_activate``, whose effects leave with the first turn."""
         self.base: bytes | None = None

@@ -18,15 +18,16 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from actors._mailbox.calls import Call, budget_ms
-from actors._mailbox.commit import operate
+from actors._mailbox.commit import Operation, operate
 from actors._mailbox.dead_letters import DeadLetters
 from actors._mailbox.sender import Fence, Special
 from actors._runner.activation import Phase
 from actors._runner.settlement import DERIVED, DERIVED_LIFE
 from actors.client import Client, digest_of, due_of, make_ref, record_of
-from actors.errors import CallTooDeep, ClusterError, Fenced, MailboxFull, PayloadTooLarge
+from actors.errors import CallTooDeep, ClusterError, Fenced, MailboxFull, PartialSend, PayloadTooLarge
 from actors.message import Kind, Outgoing, Receipt
 from actors.telemetry.hooks import NO_SPAN, SendSpan
+from actors.wire.depth import deeper_than
 from actors.wire.envelope import Envelope, Extra, Link, Record, ReplyTo, encode
 
 if TYPE_CHECKING:
@@ -38,6 +39,10 @@ TURN_MESSAGES = 5_000
 
 TURN_BYTES = 8 << 20
 """Bytes of messages one turn may send."""
+
+_LONGER = 0.05
+"""Seconds by which an ask outlives the deadline of the turn that makes it: the outermost turn then ends first and
+says what it waited on, and its cancellation takes the others with it."""
 
 
 class TurnClient(Client):
@@ -62,7 +67,17 @@ class TurnClient(Client):
 
     async def send(self, *outgoing: Outgoing) -> list[Receipt]:
         """Collect messages; they leave with this turn's commit."""
-        return [self._collect(call) for call in outgoing]
+        results: list[Receipt | ClusterError] = []
+        errors: list[ClusterError] = []
+        for call in outgoing:
+            try:
+                results.append(self._collect(call))
+            except ClusterError as error:
+                results.append(error)
+                errors.append(error)
+        if errors:
+            raise errors[0] if len(errors) == len(results) else PartialSend(results=results)
+        return [result for result in results if isinstance(result, Receipt)]
 
     async def tell(self, call: Outgoing, /) -> Receipt:
         """Collect a message; it leaves with this turn's commit."""
@@ -71,7 +86,7 @@ class TurnClient(Client):
     async def ask(self, call: Outgoing, /) -> bytes:
         """Ask another actor and wait for its reply."""
         turn, world = self._turn, self._world
-        self._check(call)
+        self._check(call, asks=True)
         activation = turn.activation
         message = turn.message
         extra = message.envelope.extra if message is not None else None
@@ -88,11 +103,11 @@ class TurnClient(Client):
             acknowledged = world.loop.create_future()
             activation.asks_waiting.append(acknowledged)
             await acknowledged
-            self._check(call)
+            self._check(call, asks=True)
         shard = activation.shard
         timeout = call.options.timeout or call.spec.timeout or world.settings.ask_timeout
         if turn.deadline:
-            timeout = min(timeout, max(turn.deadline - world.clock.boottime(), 0.001))
+            timeout = min(timeout, max(turn.deadline - world.clock.boottime(), 0.0) + _LONGER)
         record, life = self._record(call)
         message_id = world.ids.next()
         address = call.address
@@ -134,7 +149,7 @@ class TurnClient(Client):
         try:
             calls.begin(under_way, payload, special)
             world.suspects.yields(turn)
-            world.cycles.begins(turn, target)
+            world.cycles.begins(activation)
             if shard.draining:
                 world.loop.call_soon(world.engine.pump_shard, shard)
             body = await under_way.future
@@ -158,15 +173,15 @@ class TurnClient(Client):
 
     def stream(self, call: Outgoing, /) -> AsyncGenerator[bytes, None]:
         """Ask for a streaming reply. It is not part of the turn: nothing of it is remembered for a re-run."""
-        self._check(call)
+        self._check(call, asks=True)
         return self._world.client.stream(call)
 
     def _record(self, call: Outgoing) -> tuple[Record | None, int]:
         turn = self._turn
         if call.options.idempotency_key is not None:
             return Record(record_of(call), ""), 0
-        if not turn.message_id:
-            return None, 0
+        if not turn.message_id or turn.streaming:
+            return None, 0  # what is never run again needs no memory of its asks
         digest = digest_of(call)
         turn.asked = turn.asked if turn.asked is not None else Counter()
         turn.asked[digest] += 1
@@ -188,9 +203,12 @@ class TurnClient(Client):
         label = world.label_of(address.type, address.key)
         due = due_of(call) or ""
         keys = world.keys
+        if record is None and due:
+            operate(turn, "L", (keys.timers(label), keys.timer_values(label), keys.mailbox(label)), due, message_id, payload)
+            return Receipt(message_id, duplicate=False)
+        leaves: bytes | Operation = payload
         if record is not None:
-            operate(
-                turn,
+            leaves = (
                 "I",
                 (
                     keys.mailbox(label),
@@ -199,19 +217,18 @@ class TurnClient(Client):
                     keys.timer_values(label),
                     keys.dead,
                     keys.dead_lost,
+                    keys.backlogs,
                 ),
-                *(payload, digest_of(call), message_id, due, world.settings.dead_letter_capacity, label),
+                (payload, digest_of(call), message_id, due, world.settings.dead_letter_capacity, label, world.settings.shard_capacity),
             )
-        elif due:
-            operate(turn, "L", (keys.timers(label), keys.timer_values(label), keys.mailbox(label)), due, message_id, payload)
-        elif turn.tells is None:
-            turn.tells = [(label, payload)]
+        if turn.tells is None:
+            turn.tells = [(label, leaves)]
         else:
-            turn.tells.append((label, payload))
+            turn.tells.append((label, leaves))
         return Receipt(message_id, duplicate=False)
 
-    def _check(self, call: Outgoing) -> None:
-        """Refuse to send from a turn that is over, lost, or of a kind that sends nothing."""
+    def _check(self, call: Outgoing, *, asks: bool = False) -> None:
+        """Refuse to send from a turn that is over, lost, or of a kind that only ``asks``."""
         turn = self._turn
         activation = turn.activation
         if activation.phase is Phase.GONE or not activation.shard.alive or not self._world.lease.trusted():
@@ -226,14 +243,18 @@ class TurnClient(Client):
             raise RuntimeError(
                 f"{turn.label} has ended; what it left running cannot send {call.address}.{call.method} as part of it any more"
             )
-        if turn.reentrant:
-            raise RuntimeError(f"{turn.label} is reentrant: it reads the outer turn's state and sends nothing")
+        if turn.reentrant and not asks:
+            kind = "a streaming reply" if turn.streaming else "reentrant"
+            raise RuntimeError(f"{turn.label} is {kind}: it reads a state that others are changing, and may ask, but sends nothing")
 
     def _check_size(self, call: Outgoing, payload: bytes) -> None:
         turn = self._turn
         limit = self._world.settings.max_payload
         if len(payload) > limit:
             raise PayloadTooLarge(size=len(payload), limit=limit, actor_type=call.address.type, key=call.address.key, method=call.method)
+        depth = self._world.settings.max_depth
+        if len(call.payload) > depth and deeper_than(payload, depth):
+            raise PayloadTooLarge(limit=depth, unit="levels", actor_type=call.address.type, key=call.address.key, method=call.method)
         turn.output += len(payload)
         turn.outputs += 1
         if turn.output > TURN_BYTES:

@@ -115,6 +115,7 @@ class Backlogs:
                 activation.after = reply[-1][0]
             activation.page(messages, complete=len(reply) < activation.limit, moves=moves)
             self._world.deadlines.watch_all(activation, messages)
+            self._world.cycles.look(activation)
             engine.advance(activation)
             engine.settle_drain(activation.shard)
         finally:

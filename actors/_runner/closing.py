@@ -40,7 +40,7 @@ class Closing:
         if not activation.spec.has_on_deactivate:
             self._closed(activation)
             return
-        turn = Turn(activation, None)
+        turn = activation.hook = Turn(activation, None)
         current.set(turn)
         assert activation.actor is not None
         work = activation.actor.on_deactivate(activation.close_reason)
@@ -107,6 +107,7 @@ class Closing:
 
     def _ended(self, turn: Turn, _value: Any, error: BaseException | None) -> None:
         activation = turn.activation
+        activation.hook = None
         turn.ended = True
         if turn.timer is not None:
             turn.timer.cancel()

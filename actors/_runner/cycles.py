@@ -9,11 +9,13 @@ Longer circles across several runners end at their deadline.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from actors._runner.activation import Activation, Message
-from actors._runner.turn import Turn, root_of
+from actors._runner.activation import Activation, Message, Phase
+from actors._runner.turn import Turn
 from actors.errors import CallCycle
+from actors.wire.envelope import Link
 
 if TYPE_CHECKING:
     from actors._runner.world import World
@@ -28,40 +30,47 @@ class Cycles:
         self._failures = world.failures
 
     def found(self, activation: Activation, message: Message) -> bool:
-        """Look whether an ask that just queued waits on itself; true if that settled it."""
+        """Look whether an ask that waits in the queue, or goes to the backlog, waits on itself; true if that settled it."""
         extra = message.envelope.extra
-        assert extra is not None
-        ids = {link.message_id for link in extra.chain}
+        if extra is None or not extra.chain:
+            return False
+        chain = extra.chain
         for turn in activation.running:
-            if turn.message_id in ids:
+            if any(link.message_id == turn.message_id for link in chain):
                 self._engine.take_out(activation, message)
                 if message.method.reentrant:
                     self._engine.reenter(activation, message)
                 else:
                     self._fail_cycle(activation, message)
                 return True
-        waits = {(link.type, link.key) for link in extra.chain}
-        for turn in activation.running:
-            if turn.waiting_on and not waits.isdisjoint(turn.waiting_on) and root_of(message) > turn.root:
-                self._engine.take_out(activation, message)
-                self._fail_cycle(activation, message)
-                return True
+        hook = activation.hook
+        if (hook is not None and _began_in(chain, activation)) or any(
+            _gives_way(chain, turn) for turn in (*activation.running, *(() if hook is None else (hook,)))
+        ):
+            self._engine.take_out(activation, message)
+            self._fail_cycle(activation, message)
+            return True
         return False
 
-    def begins(self, turn: Turn, target: tuple[str, str]) -> None:
-        """A turn begins to wait on ``target``: whatever queued here from there may now wait on itself."""
-        activation = turn.activation
-        for message in list(activation.queue):
-            extra = message.envelope.extra
-            if extra is None or not extra.chain:
-                continue
-            if any((link.type, link.key) == target for link in extra.chain) and root_of(message) > turn.root:
-                activation.queue.remove(message)
-                self._engine.begin()
-                try:
-                    self._fail_cycle(activation, message)
-                finally:
-                    self._engine.finish()
+    def begins(self, activation: Activation) -> None:
+        """A turn begins to wait on an ask: what is queued behind it may now wait on itself."""
+        if activation.queue and any(message.envelope.extra is not None for message in activation.queue):
+            self._world.loop.call_soon(self._look, activation)
+
+    def _look(self, activation: Activation) -> None:
+        if activation.phase is Phase.GONE:
+            return
+        self._engine.begin()
+        try:
+            self.look(activation)
+        finally:
+            self._engine.finish()
+
+    def look(self, activation: Activation) -> None:
+        """Look through the queue for what waits on itself, inside a stretch of work."""
+        if activation.running or activation.hook is not None:
+            for message in list(activation.queue):
+                self.found(activation, message)
 
     def _fail_cycle(self, activation: Activation, message: Message) -> None:
         envelope = message.envelope
@@ -71,3 +80,24 @@ class Cycles:
         chain.append(f"{envelope.type}/{envelope.key}")
         error = CallCycle(chain=chain, actor_type=envelope.type, key=envelope.key, method=envelope.method)
         self._failures.fail(activation, message, error)
+
+
+def _began_in(chain: Sequence[Link], activation: Activation) -> bool:
+    """Whether a hook of this actor is in the chain: hooks have no message, and so no id to be known by."""
+    address = activation.address
+    return any(not link.message_id and link.type == address.type and link.key == address.key for link in chain)
+
+
+def _gives_way(chain: Sequence[Link], turn: Turn) -> bool:
+    """Whether ``turn`` waits on an actor of the chain, and the chain is the newer of the two.
+
+    Each chain is known by its beginning, and by its turn that waits on the other; so both
+    sides compare the same, also where both have one beginning.
+    """
+    if not turn.waiting_on:
+        return False
+    address = turn.activation.address
+    mine = (*turn.root, address.type, address.key)
+    return any(
+        (link.type, link.key) in turn.waiting_on and (chain[0].message_id, link.message_id, link.type, link.key) > mine for link in chain
+    )

@@ -24,6 +24,7 @@ from actors._runner.turn import Cut, Turn
 from actors.context import current
 from actors.errors import PayloadTooLarge, SerializationFailed
 from actors.message import Kind as MethodKind
+from actors.message import Turn as CurrentTurn
 from actors.telemetry.events import CommitRefused
 from actors.telemetry.meters import MethodMeter, sample_every
 from actors.wire.envelope import Envelope
@@ -60,6 +61,7 @@ class Engine:
         self._tracing = world.telemetry.tracer.active
         self._meters: dict[MethodSpec, MethodMeter] = {}
         self._depth = 0
+        self._outer: CurrentTurn | None = None
         self._every = 1
         self._countdown = 1
         self._max_answer = world.settings.max_payload
@@ -81,6 +83,7 @@ class Engine:
         self._depth += 1
         if self._depth == 1:
             self._every = sample_every(entries)
+            self._outer = current.get()
             self._stepper.enter()
 
     def finish(self) -> None:
@@ -88,7 +91,7 @@ class Engine:
         self._depth -= 1
         if self._depth == 0:
             self._stepper.leave()
-            current.set(None)
+            current.set(self._outer)
             self._world.loader.flush()
             self._world.committer.flush()
             self._world.room()
@@ -125,8 +128,8 @@ class Engine:
         if envelope.budget_ms:
             self._world.deadlines.watch(activation, message)
         extra = envelope.extra
-        if extra is not None and extra.chain and activation.running and self._world.cycles.found(activation, message):
-            return
+        if extra is not None and extra.chain and (activation.running or activation.hook is not None):
+            self._world.cycles.found(activation, message)
         self.advance(activation)
 
     def pump(self, activation: Activation) -> None:
@@ -152,7 +155,9 @@ class Engine:
         """Start what may start of an actor, inside a stretch of work."""
         queue = activation.queue
         while queue and activation.phase is Phase.READY:
-            if activation.wants_close or not activation.may_start():
+            if (activation.wants_close and not activation.streams) or not activation.may_start():
+                if activation.running and self._comes_back(activation, queue[0]):
+                    continue
                 break
             if not self._may_start_in(activation.shard, activation):
                 return
@@ -201,6 +206,13 @@ class Engine:
         if not shard.waiting_asks:
             return False
         return activation.more or any(message.envelope.extra is not None and message.envelope.extra.chain for message in activation.queue)
+
+    def _comes_back(self, activation: Activation, message: Message) -> bool:
+        """Whether the next message is one that the running turn waits for; then it is seen to."""
+        extra = message.envelope.extra
+        if extra is None or not extra.chain or not self._is_due(activation, message.due):
+            return False
+        return self._world.cycles.found(activation, message)
 
     def _is_due(self, activation: Activation, due: float) -> bool:
         left = due - self._boottime() if due else 0.0
@@ -311,6 +323,7 @@ class Engine:
             return
         if turn.cut is None:
             turn.cut = cut
+            turn.waited_on = ", ".join(f"{kind}/{key}" for kind, key in turn.waiting_on or ())
         if turn.task is not None:
             turn.task.cancel()
         if turn.timer is not None:

@@ -159,13 +159,12 @@ class Failures:
         match turn.cut:
             case Cut.DEADLINE:
                 self._fall_back(turn)
-                waiting = ", ".join(f"{kind}/{key}" for kind, key in turn.waiting_on or ())
                 seconds = self._boottime() - (turn.started_at or turn.deadline - envelope.budget_ms / 1000)
                 failure = AskTimeout(
                     timeout=timeout_of(envelope.budget_ms),
                     stage="running",
                     seconds=max(seconds, 0.0),
-                    waiting_on=waiting,
+                    waiting_on=turn.waited_on,
                     actor_type=envelope.type,
                     key=envelope.key,
                     method=envelope.method,
@@ -180,7 +179,8 @@ class Failures:
                 self._settlement.gather(turn)
             case Cut.TURN_TIMEOUT:
                 limit = activation.spec.options.turn_timeout or self._settings.turn_timeout
-                self.failed(turn, TimeoutError(f"the turn took longer than turn_timeout, {limit:g} s"))
+                waiting = f", waiting on {turn.waited_on}" if turn.waited_on else ""
+                self.failed(turn, TimeoutError(f"the turn took longer than turn_timeout, {limit:g} s{waiting}"))
             case Cut.DRAIN:
                 # It runs again at the next owner: its entry stays where it is.
                 self._fall_back(turn)

@@ -108,6 +108,7 @@ class Loader:
         activation.base = activation.bytes
         current.set(turn)
         turn.started_at = self._world.clock.boottime()
+        activation.hook = turn
         task = self._world.stepper.step(actor.on_activate(), copy_context(), self._activated, turn)
         if task is not None:
             turn.task = task
@@ -130,6 +131,7 @@ class Loader:
     def _activated(self, turn: Turn, _value: Any, error: BaseException | None) -> None:
         """``on_activate`` has ended. Its changes commit with the first turn."""
         activation = turn.activation
+        activation.hook = None
         turn.ended = True
         if turn.timer is not None:
             turn.timer.cancel()

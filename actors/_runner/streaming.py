@@ -184,7 +184,7 @@ class _Stream:
     async def produce(self) -> None:
         """Run the generator to its end, each item within its deadline."""
         turn = Turn(self.activation, self.message)
-        turn.reentrant = True  # it reads, and sends nothing
+        turn.reentrant = turn.streaming = True  # it reads, and changes nothing
         budget = self.message.envelope.budget_ms / 1000 or self._world.settings.ask_timeout
         context = copy_context()
         context.run(current.set, turn)

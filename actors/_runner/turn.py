@@ -44,11 +44,15 @@ class Turn(Effects):
     """Asks made so far, equal ones counted."""
     waiting_on: Counter[tuple[str, str]] | None = None
     """Actors this turn waits for."""
+    waited_on: str = ""
+    """What it waited for when it was cut, for people."""
     output: int = 0
     """Bytes of messages sent so far."""
     outputs: int = 0
     reentrant: bool = False
-    """It runs inside another turn, or beside all: it sees a state that is not its own, and sends nothing."""
+    """It runs inside another turn, or beside all: it sees a state that is not its own, and sends nothing but asks."""
+    streaming: bool = False
+    """It is a streaming reply, and so is never run again."""
     span: ProcessSpan | None = None
     started_at: float = 0.0
     """Boottime; 0: not measured."""
@@ -89,17 +93,12 @@ class Turn(Effects):
         """The chain this turn belongs to: its first message's id, then this one's. Orders chains by age."""
         if self.message is None:
             return ("", "")
-        return root_of(self.message)
+        envelope = self.message.envelope
+        chain = envelope.extra.chain if envelope.extra is not None else ()
+        return (chain[0].message_id if chain else envelope.id, envelope.id)
 
     @property
     def label(self) -> str:
         """Actor type, key and method, for people."""
         method = self.message.envelope.method if self.message is not None else "hook"
         return f"{self.activation.address}.{method}"
-
-
-def root_of(message: Message) -> tuple[str, str]:
-    """Return what orders the chain of ``message`` by age: its first message's id, then its own."""
-    envelope = message.envelope
-    chain = envelope.extra.chain if envelope.extra is not None else ()
-    return (chain[0].message_id if chain else envelope.id, envelope.id)

@@ -11,7 +11,7 @@ async def outcome(asked: Awaitable[Any]) -> Any:
     """Return what was answered, or the error that was raised."""
     try:
         return await asked
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - it is what is asked for
         return error
 
 
