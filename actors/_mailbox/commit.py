@@ -42,8 +42,8 @@ class Effects:
     """Key of the inbox of whoever waits for ``answer``."""
     call: int = 0
     answer: bytes = b""
-    tells: list[tuple[str, bytes]] | None = None
-    """Shard label and envelope of each message that leaves."""
+    tells: list[tuple[str, bytes | Operation]] | None = None
+    """Shard label and envelope of each message that leaves, in order; an operation for one that leaves under a key."""
     operations: list[Operation] | None = None
     settled: Callable[[], None] | None = None
     """Called once when they are acknowledged."""
@@ -125,7 +125,7 @@ def _write_part(
     entries: list[bytes] = []
     states: dict[str, Effects] = {}
     answers: dict[str, list[Any]] = {}
-    tells: dict[str, list[bytes]] | None = None
+    tells: dict[str, list[bytes | Operation]] | None = None
     rarer: list[Operation] | None = None
     for effect in effects:
         if effect.entry is not None:
@@ -162,10 +162,31 @@ def _write_part(
         args += ("R", 1, len(answered), *answered)
         count += 1
     if tells is not None:
-        for label, payloads in tells.items():
+        for label, messages in tells.items():
+            count += _write_tells(label, messages, keys, limits, all_keys, args)
+    return count
+
+
+def _write_tells(
+    label: str, messages: Sequence[bytes | Operation], keys: Keys, limits: Limits, all_keys: list[str | bytes], args: list[Any]
+) -> int:
+    """Write what is sent to one shard, in its order: plain messages by the run, each one under a key by itself."""
+    count = at = 0
+    while at < len(messages):
+        first = messages[at]
+        if isinstance(first, tuple):
+            code, op_keys, op_args = first
+            all_keys += op_keys
+            args += (code, len(op_keys), len(op_args), *op_args)
+            at += 1
+        else:
+            end = at + 1
+            while end < len(messages) and not isinstance(messages[end], tuple):
+                end += 1
             all_keys += (keys.mailbox(label), keys.dead, keys.dead_lost, keys.backlogs)
-            args += ("T", 4, 3 + len(payloads), limits.shard_capacity, limits.dead_letter_capacity, label, *payloads)
-        count += len(tells)
+            args += ("T", 4, 3 + end - at, limits.shard_capacity, limits.dead_letter_capacity, label, *messages[at:end])
+            at = end
+        count += 1
     return count
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from actors._mailbox.commit import CLEARED, Effects, Ledger, Limits, operate, write
+from actors._mailbox.commit import CLEARED, Effects, Ledger, Limits, Operation, operate, write
 from actors._mailbox.outcomes import parse
 from actors._redis import scripts
 from actors._redis.connection import Argument, Connection
@@ -676,11 +676,16 @@ async def test_a_turns_delayed_tells_wait_among_the_timers(redis: Connection) ->
     assert [decode(raw).kind for raw in await entries(redis, KEYS.mailbox(OTHER))] == [Kind.NUDGE, Kind.NUDGE]
 
 
-def keyed(payload: bytes, digest: bytes, message: str, due: str = "") -> Effects:
+def under_key(payload: bytes, digest: bytes = b"h", message: str = "id1", due: str = "", capacity: int = 1000) -> Operation:
+    """Return a tell under an idempotency key."""
+    stored = (KEYS.mailbox(OTHER), KEYS.record("r"), KEYS.timers(OTHER), KEYS.timer_values(OTHER), KEYS.dead, KEYS.dead_lost, KEYS.backlogs)
+    return ("I", stored, (payload, digest, message, due, 1000, OTHER, capacity))
+
+
+def keyed(payload: bytes, digest: bytes = b"h", message: str = "id1", due: str = "") -> Effects:
     """Return effects with a tell under an idempotency key."""
     effects = Effects(None)
-    keys = (KEYS.mailbox(OTHER), KEYS.record("r"), KEYS.timers(OTHER), KEYS.timer_values(OTHER), KEYS.dead, KEYS.dead_lost)
-    operate(effects, "I", keys, payload, digest, message, due, 1000, OTHER)
+    effects.tells = [(OTHER, under_key(payload, digest, message, due))]
     return effects
 
 
@@ -694,6 +699,31 @@ async def test_a_turns_tell_under_a_key_is_sent_once(redis: Connection) -> None:
     assert await entries(redis, KEYS.mailbox(OTHER)) == [b"1"]
     assert await entries(redis, KEYS.dead) == [b"2"]
     assert (await hash_of(redis, KEYS.record("r")))[b"i"] == b"id1"
+
+
+async def test_a_turns_tells_keep_their_order_with_and_without_keys(redis: Connection) -> None:
+    """Within the turn, and from one turn to the next."""
+    owner = await Owner(redis).own()
+    first, second = turn(tells=[(OTHER, b"1")]), turn(tells=[(OTHER, b"3"), (OTHER, b"4")])
+    assert first.tells is not None
+    first.tells.append((OTHER, under_key(b"2")))
+    await owner.commit(first, second)
+
+    assert await entries(redis, KEYS.mailbox(OTHER)) == [b"1", b"2", b"3", b"4"]
+
+
+async def test_a_tell_under_a_key_that_a_full_shard_does_not_take_is_set_aside(redis: Connection) -> None:
+    """Like any other; its key is still free."""
+    owner = await Owner(redis, limits=Limits(shard_capacity=2, dead_letter_capacity=1000)).own()
+    await redis.execute("HSET", KEYS.backlogs, OTHER, 1)
+    effects = turn(tells=[(OTHER, b"1")])
+    assert effects.tells is not None
+    effects.tells.append((OTHER, under_key(b"2", capacity=2)))
+    await owner.commit(effects)
+
+    assert await entries(redis, KEYS.mailbox(OTHER)) == [b"1"]
+    assert await entries(redis, KEYS.dead) == [b"2"]
+    assert await redis.execute("EXISTS", KEYS.record("r")) == 0
 
 
 async def test_a_turns_tell_under_a_key_may_be_delayed(redis: Connection) -> None:

@@ -4,8 +4,8 @@
 --   X state | value, ttl ms                 write a state that expires
 --   K record | prefix, ttl ms (0: forget), body, call-less   complete an idempotency record, answer its waiters
 --   L timers, values, mailbox | due, id, payload, ...        delayed sends of a turn
---   I mailbox, record, timers, values, dead, dead count | payload, hash, id, due ("": at once), dead capacity, label
---                                           a send of a turn under an idempotency key
+--   I mailbox, record, timers, values, dead, dead count, totals | payload, hash, id, due ("": at once), dead capacity,
+--     label, capacity                       a send of a turn under an idempotency key
 --   B mailbox, backlog, held, totals | label, actor, held value, id, payload, ...   move to the backlog
 --   b backlog, held, totals | label, actor, ids...            backlog entries that were handled
 --   H held | actor, held value              backoff of a held actor
@@ -49,7 +49,17 @@ local function rare(code, k, nk, p, na)
     for j = p, p + na - 1, 3 do delay(k, k + 2, ARGV[j], ARGV[j + 1], ARGV[j + 2]) end
   elseif code == 'I' then
     local seen = redis.call('HGET', KEYS[k + 1], 'h')
-    if not seen then
+    local depth, capacity = 0, tonumber(ARGV[p + 6])
+    if not seen and ARGV[p + 3] == '' then
+      depth = redis.call('XLEN', KEYS[k]) + tonumber(redis.call('HGET', KEYS[k + 6], ARGV[p + 5]) or 0)
+    end
+    if depth >= capacity then
+      local t = redis.call('TIME')
+      bury(KEYS[k + 4], KEYS[k + 5], tonumber(ARGV[p + 4]), {
+        'd', ARGV[p], 'r', 'mailbox_full', 'e', 'the shard already held ' .. depth .. ' of ' .. ARGV[p + 6] .. ' messages',
+        's', ARGV[p + 5], 'i', '', 'a', '0', 't', t[1] .. string.format('%03d', math.floor(t[2] / 1000)),
+      })
+    elseif not seen then
       redis.call('HSET', KEYS[k + 1], 'h', ARGV[p + 1], 'i', ARGV[p + 2], 'w', '')
       if ARGV[p + 3] == '' then
         redis.call('XADD', KEYS[k], '*', 'd', ARGV[p])
