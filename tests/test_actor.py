@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import abc
+import sys
 import types
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import timedelta
+from types import ModuleType
 from typing import Any, Generic, TypeVar
 
 import msgspec
 import pytest
 
 from actors.actor import RESERVED, Actor, ActorOptions, actor_options, actor_spec, registered
-from actors.errors import ConfigurationError, DomainError
+from actors.errors import ConfigurationError, DomainError, MalformedMessage
 from actors.ids import ActorAddress
 from actors.message import message
 from actors.supervision import Retry
@@ -114,6 +116,57 @@ async def test_a_generic_actor_is_that_of_its_type() -> None:
         await wrong.put("x")
     assert spec.state is not None
     assert spec.state.kind == BoxState[int]
+    client.executor.shutdown()
+
+
+PEP_695 = """
+from collections.abc import AsyncIterator
+from typing import Annotated
+import msgspec
+from actors.actor import Actor
+from actors.message import message
+
+type Cents = Annotated[int, msgspec.Meta(ge=0)]
+type Pair[X] = tuple[X, X]
+
+class BoxState[T](msgspec.Struct):
+    items: list[T] = []
+
+class Box[T](Actor[BoxState[T]]):
+    @message
+    async def put(self, item: T, cents: Cents = 1, pair: Pair[T] | None = None) -> list[T]:
+        self.state.items.append(item)
+        return self.state.items
+
+    @message
+    async def same[U](self, value: U) -> U:
+        return value
+
+class IntBox(Box[int]):
+    pass
+"""
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="syntax of Python 3.12")
+@pytest.mark.parametrize("future", ["", "from __future__ import annotations"])
+async def test_a_generic_actor_in_the_syntax_of_python_3_12(future: str) -> None:
+    module = ModuleType("pep_695")
+    sys.modules["pep_695"] = module
+    try:
+        exec(f"{future}\n{PEP_695}", vars(module))
+        spec = actor_spec(module.IntBox)
+    finally:
+        del sys.modules["pep_695"]
+    client = Loopback(spec)
+    box = client.get(module.IntBox, "b")
+
+    assert await box.put(3, pair=(1, 2)) == [3]
+    assert await box.same("x") == "x"
+    assert spec.state is not None
+    assert spec.state.kind == module.BoxState[int]
+    for arguments in ({"item": "x"}, {"item": 1, "pair": ("x", "x")}, {"item": 1, "cents": -1}):
+        with pytest.raises(MalformedMessage):
+            box.put(**arguments)
     client.executor.shutdown()
 
 
