@@ -27,7 +27,7 @@ from actors.wire.depth import deeper_than
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-_DEEPEST = 512
+DEEPEST = 512
 """Levels that every decoder here can take. The setting ``max_depth`` is lower, and the client's to check."""
 
 _AS_THEY_ARE = (int, str, float, bool, bytes, type(None))
@@ -127,8 +127,8 @@ class Arguments:
                 raw = encode(bound)
             except Exception as error:  # noqa: BLE001 - whatever a value's own encoding raises
                 raise self._unencodable(bound, error, key) from None
-            if len(raw) > _DEEPEST and deeper_than(raw, _DEEPEST):
-                raise PayloadTooLarge(what="arguments", unit="levels", limit=_DEEPEST, key=key, **self.target._asdict())
+            if len(raw) > DEEPEST and deeper_than(raw, DEEPEST):
+                raise PayloadTooLarge(what="arguments", unit="levels", limit=DEEPEST, key=key, **self.target._asdict())
             try:
                 decode(raw)
             except Exception as error:  # noqa: BLE001 - the decoder's, or a ref's
@@ -210,8 +210,8 @@ class Result:
             try:
                 raw = encode(value)
                 if type(value) is not exact:
-                    if len(raw) > _DEEPEST and deeper_than(raw, _DEEPEST):
-                        raise PayloadTooLarge(what="reply", unit="levels", limit=_DEEPEST, key=key, **self.target._asdict())
+                    if len(raw) > DEEPEST and deeper_than(raw, DEEPEST):
+                        raise PayloadTooLarge(what="reply", unit="levels", limit=DEEPEST, key=key, **self.target._asdict())
                     decode(raw)
             except PayloadTooLarge:
                 raise

@@ -87,13 +87,6 @@ def group_from_wire(group: Group) -> ExceptionGroup[Exception]:
     )
 
 
-def check(cls: type[DomainError]) -> None:
-    """Raise ``TypeError`` if errors of this class cannot cross the wire, ``NameError`` while an annotation names an unknown."""
-    check_domain_error(cls)
-    if hasattr(cls, "__dataclass_fields__"):
-        _twin(cls)
-
-
 _twins: weakref.WeakKeyDictionary[type[DomainError], type[msgspec.Struct]] = weakref.WeakKeyDictionary()
 
 

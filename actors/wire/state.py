@@ -25,14 +25,13 @@ from xxhash import xxh3_64_intdigest
 
 from actors.errors import SerializationFailed
 from actors.wire import types
-from actors.wire.codec import StateUnreadable, decoder, encode, explained
+from actors.wire.codec import DEEPEST, StateUnreadable, decoder, encode, explained
 from actors.wire.depth import deeper_than
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 FORMAT = 1
-_DEEPEST = 512
 
 Leftover: TypeAlias = "dict[Any, Any] | None"
 """Fields unknown here, by name: their value as ``msgspec.Raw``, or the leftover of a known field's own value."""
@@ -126,8 +125,8 @@ class StateCodec:
         return make
 
     def _decoded(self, body: Any) -> Any:
-        if len(body) > _DEEPEST and deeper_than(bytes(body), _DEEPEST):
-            raise StateUnreadable(actor_type=self.actor_type, problem=f"it is nested over {_DEEPEST} levels")
+        if len(body) > DEEPEST and deeper_than(bytes(body), DEEPEST):
+            raise StateUnreadable(actor_type=self.actor_type, problem=f"it is nested over {DEEPEST} levels")
         try:
             return self._decode(body)
         except Exception as error:  # noqa: BLE001 - the decoder's, a ref's, or a __post_init__'s
