@@ -22,13 +22,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_origin
 import msgspec
 
 from actors.errors import MalformedMessage, PayloadTooLarge, SerializationFailed
+from actors.wire import types
 from actors.wire.depth import deeper_than
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 DEEPEST = 512
-"""Levels that every decoder here can take. The setting ``max_depth`` is lower, and the client's to check."""
+"""Levels that every decoder here can take. The setting ``max_depth`` is lower, and the client's to check.
+
+Where the type itself says how deep its values are nested, nothing has to be looked for:
+a decoder stops at the first value that does not fit, and follows none deeper."""
 
 _AS_THEY_ARE = (int, str, float, bool, bytes, type(None))
 """Annotations whose values need no second look when their class is exactly that."""
@@ -98,6 +102,7 @@ class Arguments:
         self._function = function
         self._signature = inspect.signature(function)
         self._parameters = list(self._signature.parameters.values())[1:]
+        self._bounded = all(types.is_bounded(hints[parameter.name]) for parameter in self._parameters)
         self.struct = _struct_of(f"{target.actor_type}.{target.method}", self._parameters, hints)
         self._decode = decoder(self.struct)
 
@@ -107,7 +112,7 @@ class Arguments:
         Raises ``TypeError`` for a call that does not fit the signature, ``SerializationFailed``
         for a value that has no encoding, ``MalformedMessage`` for one that does not fit its annotation.
         """
-        struct, decode = self.struct, self._decode
+        struct, decode, bounded = self.struct, self._decode, self._bounded
         positional_only = {parameter.name for parameter in self._parameters if parameter.kind is parameter.POSITIONAL_ONLY}
         defaults = {parameter.name: parameter.default for parameter in self._parameters if type(parameter.default) in _BLAND}
 
@@ -127,7 +132,7 @@ class Arguments:
                 raw = encode(bound)
             except Exception as error:  # noqa: BLE001 - whatever a value's own encoding raises
                 raise self._unencodable(bound, error, key) from None
-            if len(raw) > DEEPEST and deeper_than(raw, DEEPEST):
+            if not bounded and deeper_than(raw, DEEPEST):
                 raise PayloadTooLarge(what="arguments", unit="levels", limit=DEEPEST, key=key, **self.target._asdict())
             try:
                 decode(raw)
@@ -199,18 +204,19 @@ class Result:
         self.target = target
         self.refs = refs
         self.hint = hint
+        self._bounded = types.is_bounded(hint)
         self._decode = decoder(hint)
 
     def encoder(self) -> Callable[..., bytes]:
         """Return ``encode(value, key)``. ``SerializationFailed`` when it has no encoding or does not fit the annotation."""
-        decode = self._decode
+        decode, bounded = self._decode, self._bounded
         exact = (type(None) if self.hint is None else self.hint) if self.hint in (*_AS_THEY_ARE, None) else None
 
         def encode_result(value: Any, key: str = "") -> bytes:
             try:
                 raw = encode(value)
                 if type(value) is not exact:
-                    if len(raw) > DEEPEST and deeper_than(raw, DEEPEST):
+                    if not bounded and deeper_than(raw, DEEPEST):
                         raise PayloadTooLarge(what="reply", unit="levels", limit=DEEPEST, key=key, **self.target._asdict())
                     decode(raw)
             except PayloadTooLarge:
@@ -226,10 +232,12 @@ class Result:
 
     def decoder(self) -> Callable[..., Any]:
         """Return ``decode(raw, sender, key)``; refs in it belong to ``sender``. ``SerializationFailed`` when it does not fit."""
-        decode, refs = self._decode, self.refs
+        decode, refs, bounded = self._decode, self.refs, self._bounded
 
         def decode_result(raw: Any, sender: Any = None, key: str = "") -> Any:
             try:
+                if not bounded and deeper_than(bytes(raw), DEEPEST):
+                    raise ValueError(f"nested over {DEEPEST} levels")
                 if not refs or sender is None:
                     return decode(raw)
                 token = decoding_for.set(sender)

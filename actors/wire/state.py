@@ -25,13 +25,14 @@ from xxhash import xxh3_64_intdigest
 
 from actors.errors import SerializationFailed
 from actors.wire import types
-from actors.wire.codec import DEEPEST, StateUnreadable, decoder, encode, explained
+from actors.wire.codec import StateUnreadable, decoder, encode, explained
 from actors.wire.depth import deeper_than
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 FORMAT = 1
+_DEEPEST = 1000  # as deep as encoding goes: what was written can be read
 
 Leftover: TypeAlias = "dict[Any, Any] | None"
 """Fields unknown here, by name: their value as ``msgspec.Raw``, or the leftover of a known field's own value."""
@@ -44,7 +45,7 @@ class StateCodec:
     leftover of a decode goes into every later encode of that activation.
     """
 
-    __slots__ = ("_decode", "_info", "_make", "_migrate", "_mixed", "_prefix", "actor_type", "fingerprint", "kind", "version")
+    __slots__ = ("_bounded", "_decode", "_info", "_make", "_migrate", "_mixed", "_prefix", "actor_type", "fingerprint", "kind", "version")
 
     def __init__(self, actor_type: str, kind: Any, *, version: int = 1, migrate: Callable[[int, Any], Any] | None = None) -> None:
         self.actor_type = actor_type
@@ -61,6 +62,7 @@ class StateCodec:
         types.check(self.kind, where)
         self._make = self._maker(where)
         self._info = i.type_info(self.kind)
+        self._bounded = types.is_bounded(self.kind)
         self._decode = decoder(self.kind)
         self.fingerprint = xxh3_64_intdigest(_shape(self._info, ()).encode())
         header = b"\x94" + encode(FORMAT) + encode(self.version) + b"\xcf"
@@ -125,8 +127,8 @@ class StateCodec:
         return make
 
     def _decoded(self, body: Any) -> Any:
-        if len(body) > DEEPEST and deeper_than(bytes(body), DEEPEST):
-            raise StateUnreadable(actor_type=self.actor_type, problem=f"it is nested over {DEEPEST} levels")
+        if not self._bounded and deeper_than(bytes(body), _DEEPEST):
+            raise StateUnreadable(actor_type=self.actor_type, problem=f"it is nested over {_DEEPEST} levels")
         try:
             return self._decode(body)
         except Exception as error:  # noqa: BLE001 - the decoder's, a ref's, or a __post_init__'s

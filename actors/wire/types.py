@@ -204,6 +204,27 @@ def _inner(part: msgspec.inspect.Type) -> list[msgspec.inspect.Type]:
             return []
 
 
+def is_bounded(hint: Any) -> bool:
+    """Return whether values of this type can only be nested as deep as the type itself is."""
+    return _is_bounded(msgspec.inspect.type_info(hint), open_parts=set(), bounded=set())
+
+
+def _is_bounded(part: msgspec.inspect.Type, *, open_parts: set[Any], bounded: set[Any]) -> bool:
+    if isinstance(part, msgspec.inspect.AnyType | msgspec.inspect.RawType | msgspec.inspect.ExtType):
+        return False
+    which: Any = part.cls if isinstance(part, _CLASSES) else id(part)
+    if which in bounded:
+        return True
+    if which in open_parts:
+        return False  # it contains itself
+    open_parts.add(which)
+    if not all(_is_bounded(inner, open_parts=open_parts, bounded=bounded) for inner in _inner(part)):
+        return False
+    open_parts.discard(which)
+    bounded.add(which)
+    return True
+
+
 def made_of_classes(info: msgspec.inspect.Type) -> bool:
     """Return whether values of this type may hold fields that have names."""
     return any(isinstance(part, _CLASSES) for part in parts(info))

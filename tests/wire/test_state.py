@@ -360,6 +360,15 @@ def test_any_bytes_are_a_state_or_unreadable(raw: bytes) -> None:
             assert error.actor_type == "Account"  # noqa: PT017 - both ways out are fine
 
 
+def test_a_state_as_deep_as_could_be_written_can_be_read() -> None:
+    ours = codec(dict[str, Any])
+    deep: dict[str, Any] = {}
+    for _ in range(700):
+        deep = {"x": deep}
+
+    assert ours.decode(ours.encode(deep)) == (deep, None)
+
+
 def test_a_state_nested_too_deep_is_not_decoded() -> None:
     ours = codec(dict[str, Any])
     stored = ours.encode({})[:-1] + b"\x81\xa1x" * 5000 + b"\xc0"

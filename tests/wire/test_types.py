@@ -120,9 +120,13 @@ class Options(typing.TypedDict):
     a: int
 
 
+class Tagged(msgspec.Struct):
+    name: str
+
+
 @dataclass
 class Plain:
-    item: Item
+    item: Tagged
     friend: Leaf | None = None
 
 
@@ -196,3 +200,25 @@ def test_what_cannot_cross_is_refused_by_name(hint: Any, said: str) -> None:
         types.check(hint, "Account.deposit(amount)")
 
     assert str(caught.value).startswith("Account.deposit(amount): ")
+
+
+class Tree(msgspec.Struct):
+    children: list[Tree] = []
+
+
+class Open(msgspec.Struct):
+    value: dict[str, Any] = {}
+
+
+class Twice(msgspec.Struct):
+    one: Plain
+    other: Plain
+    more: list[Options]
+
+
+def test_a_type_says_whether_its_values_can_be_nested_without_end() -> None:
+    bounded: list[Any] = [int, list[list[int]], Twice, Holding, Options, Point, Colour, Literal["a"], Leaf, None, int | None]
+    unbounded: list[Any] = [Any, list[Any], Tree, dict[str, Tree | None], Open, msgspec.Raw, Item]
+
+    assert [hint for hint in bounded if not types.is_bounded(hint)] == []
+    assert [hint for hint in unbounded if types.is_bounded(hint)] == []
