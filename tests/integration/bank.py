@@ -45,7 +45,8 @@ class Account(Actor[AccountState]):
     async def transfer(self, to: str, amount: int, number: int, sender: str, order: int, way: str = "tell", defects: int = 0) -> None:
         """Take the amount off here and have it arrive there: both or neither.
 
-        ``way``: it arrives by a ``tell``, an ``ask``, or ``later``. ``defects``: so many runs fail at their end.
+        ``way``: it arrives by a ``tell``, an ``ask``, ``later``, or by a tell that is ``keyed``.
+        ``defects``: so many runs fail at their end.
         """
         self._in_order(sender, order)
         self.state.balance -= amount
@@ -55,12 +56,24 @@ class Account(Actor[AccountState]):
             await target.receive(amount, number, "", 0)
         elif way == "later":
             await target.receive.options(after=0.2).tell(amount, number, "", 0)
+        elif way == "keyed":
+            await target.receive.options(idempotency_key=str(number)).tell(amount, number, "", 0)
         else:
             following = self.state.next.get(to, 0) + 1
             self.state.next[to] = following
             await target.receive.tell(amount, number, self.key, following)
         if self.context.attempt <= defects:
             raise RuntimeError("a defect on purpose")
+
+    @message
+    def transfer_in_a_thread(self, to: str, amount: int, number: int, sender: str, order: int) -> None:
+        """Do the same in a thread: half of it before a tell, half after it."""
+        self._in_order(sender, order)
+        self.state.sent.append(number)
+        following = self.state.next.get(to, 0) + 1
+        self.state.next[to] = following
+        self.wait(self.client.get(type(self), to).receive.tell(amount, number, self.key, following))
+        self.state.balance -= amount
 
     @message
     async def receive(self, amount: int, number: int, sender: str, order: int) -> None:
@@ -85,6 +98,9 @@ class Account(Actor[AccountState]):
 @system.actor(mailbox_capacity=3, retry=Retry(max_attempts=5, initial=0.02, maximum=0.1))
 class NarrowAccount(Account):
     """The same with a queue so short that most of its messages go through its backlog."""
+
+
+ALL_WAYS = ("tell", "ask", "later", "keyed", "thread")
 
 
 @dataclass
@@ -121,6 +137,8 @@ class Transfers:
     """Most transfers a caller makes at once."""
     defects: float = 0.0
     """Share of the transfers whose first runs fail."""
+    twins: float = 0.0
+    """Share of the transfers that are asked for twice at once, under one idempotency key."""
     acknowledged: list[int] = field(default_factory=list[int])
     unknown: list[int] = field(default_factory=list[int])
     refused: list[int] = field(default_factory=list[int])
@@ -167,11 +185,19 @@ class Transfers:
         number = self._number
         self._orders[source] += 1
         defects = chance.randint(1, 2) if chance.random() < self.defects else 0
+        account = self.client.get(self.kind, source)
+        arguments = (target, chance.randint(1, 100), number, self._name, self._orders[source])
         began = time.monotonic()
         try:
-            await self.client.get(self.kind, source).transfer.options(timeout=self.timeout)(
-                target, chance.randint(1, 100), number, self._name, self._orders[source], way, defects
-            )
+            if way == "thread":
+                await account.transfer_in_a_thread.options(timeout=self.timeout)(*arguments)
+            elif chance.random() < self.twins:
+                transfer = account.transfer.options(timeout=self.timeout, idempotency_key=str(number))
+                twin = asyncio.create_task(transfer(*arguments, way, defects))
+                await transfer(*arguments, way, defects)  # sent in this very step, in the order of its number
+                await twin
+            else:
+                await account.transfer.options(timeout=self.timeout)(*arguments, way, defects)
         except ClusterError as error:
             self.errors.append(f"{number}: {type(error).__name__}: {error}")
             (self.refused if error.outcome == "not_delivered" else self.unknown).append(number)

@@ -8,7 +8,7 @@ import random
 import pytest
 
 from actors.client import Client
-from tests.integration.bank import NarrowAccount, Transfers
+from tests.integration.bank import ALL_WAYS, NarrowAccount, Transfers
 from tests.integration.fleet import Fleet
 from tests.integration.system import LEASE
 
@@ -24,7 +24,7 @@ async def test_kills_and_freezes_lose_and_double_nothing(fleet: Fleet, client: C
 @pytest.mark.timeout(90)
 async def test_kills_and_freezes_while_messages_wait_in_backlogs_fail_and_ask(fleet: Fleet, client: Client, seed: int) -> None:
     """Short queues, bursts, defects, asks inside turns, delayed sends: every way a message can go."""
-    load = Transfers(client, seed, kind=NarrowAccount, accounts=30, ways=("tell", "ask", "later"), burst=12, defects=0.1, pause=0.05)
+    load = Transfers(client, seed, kind=NarrowAccount, accounts=30, ways=ALL_WAYS, twins=0.1, burst=12, defects=0.1, pause=0.05)
     await storm(fleet, load, kills=2, freezes=1)
 
 
@@ -39,7 +39,7 @@ async def test_twenty_kills_and_five_long_freezes_lose_and_double_nothing(fleet:
 @pytest.mark.timeout(600)
 async def test_twenty_kills_and_five_long_freezes_while_messages_wait_fail_and_ask(fleet: Fleet, client: Client, seed: int) -> None:
     """The same as the second, long."""
-    load = Transfers(client, seed, kind=NarrowAccount, accounts=30, ways=("tell", "ask", "later"), burst=12, defects=0.1, pause=0.05)
+    load = Transfers(client, seed, kind=NarrowAccount, accounts=30, ways=ALL_WAYS, twins=0.1, burst=12, defects=0.1, pause=0.05)
     await storm(fleet, load, kills=20, freezes=5)
 
 

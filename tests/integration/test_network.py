@@ -12,7 +12,7 @@ from typing import Literal, get_args
 import pytest
 
 from actors.client import Client
-from tests.integration.bank import NarrowAccount, Transfers
+from tests.integration.bank import ALL_WAYS, NarrowAccount, Transfers
 from tests.integration.fleet import Fleet, RunnerProcess
 from tests.integration.proxy import Matches, Proxy, reads, runs
 from tests.integration.system import LEASE, system
@@ -32,7 +32,7 @@ async def test_answers_lost_after_the_script_ran_double_and_lose_nothing(fleet: 
     await fleet.start("r0", "r1", url=proxy.url)
     faults = {name: proxy.lose_answers(some(name), times=1 << 30) for name in matchers}
     async with system.connect(proxy.url) as client:
-        load = Transfers(client, seed, kind=NarrowAccount, accounts=30, ways=("tell", "ask", "later"), burst=6, defects=0.05)
+        load = Transfers(client, seed, kind=NarrowAccount, accounts=30, ways=ALL_WAYS, twins=0.1, burst=6, defects=0.05)
         async with load:
             await load.until(1500, within=50)
         for fault in faults.values():
@@ -54,11 +54,9 @@ async def test_everything_at_once_loses_and_doubles_nothing(fleet: Fleet, client
             await storm.start()
         sender = await storm.network()
         troubled = await stack.enter_async_context(system.connect(sender.url))
-        load = Transfers(troubled, seed, kind=NarrowAccount, accounts=30, ways=("tell", "ask", "later"), burst=8, defects=0.05, pause=0.05)
+        load = Transfers(troubled, seed, kind=NarrowAccount, accounts=30, ways=ALL_WAYS, twins=0.1, burst=8, defects=0.05, pause=0.05)
         async with load:
-            end = time.monotonic() + seconds
-            while time.monotonic() < end:
-                await storm.blow(sender)
+            await asyncio.gather(*[storm.rage(sender, seconds) for _ in range(2)])
             storm.calm()
             await load.go_on(100, within=40)
         audit = await load.audit()
@@ -82,6 +80,7 @@ class Storm:
         self._stack = stack
         self._chance = chance
         self._networks: dict[RunnerProcess, Proxy] = {}
+        self._ending: set[RunnerProcess] = set()
         self._started = 0
 
     async def network(self) -> Proxy:
@@ -100,19 +99,26 @@ class Storm:
         for network in self._networks.values():
             network.calm()
 
+    async def rage(self, sender: Proxy, seconds: float) -> None:
+        """Strike for so long."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            await self.blow(sender)
+
     async def blow(self, sender: Proxy) -> None:
         """Strike once and wait a moment, or for what the blow needs."""
         chance = self._chance
-        alive = [runner for runner in self._networks if runner.alive]
-        victim = chance.choice(alive)
+        victim = chance.choice([runner for runner in self._networks if runner.alive and runner not in self._ending])
         network = chance.choice([self._networks[victim], self._networks[victim], sender])
         blow = chance.choice(BLOWS)
         self.blows[blow] += 1
         match blow:
             case "kill":
+                self._ending.add(victim)
                 victim.kill()
                 await self.start()
             case "end":
+                self._ending.add(victim)
                 victim.terminate()
                 await self.start()
             case "freeze":
