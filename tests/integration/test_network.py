@@ -89,9 +89,10 @@ class Storm:
 
     async def start(self) -> None:
         """Start one more runner, behind a network of its own."""
-        network = await self.network()
-        (runner,) = await self._fleet.start(f"r{self._started}", url=network.url)
+        name = f"r{self._started}"
         self._started += 1
+        network = await self.network()
+        (runner,) = await self._fleet.start(name, url=network.url)
         self._networks[runner] = network
 
     def calm(self) -> None:
