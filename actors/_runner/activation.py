@@ -69,6 +69,7 @@ class Activation:
         "attempt",
         "base",
         "bytes",
+        "cancelled",
         "cleared",
         "close_reason",
         "concurrency",
@@ -130,6 +131,8 @@ class Activation:
         self.more = False
         self.after = b"0-0"
         self.moves = 0
+        self.cancelled: set[str] = set()
+        """Ids of messages whose callers have gone, which may be in the backlog."""
         self.attempt = 0
         """Failed runs of the first message of the backlog, until it is in memory and knows them itself."""
         self.due = 0.0
@@ -228,6 +231,7 @@ class Activation:
             self._take_inside(message)
         if complete and moves == self.moves:
             self.more = False
+            self.cancelled.clear()
 
     def handled(self, entry: bytes) -> bool:
         """Forget an entry whose effects have been gathered; true if it was a backlog one."""

@@ -93,6 +93,8 @@ class Backlogs:
         engine.begin()
         try:
             for entry, fields in reply:
+                if entry in activation.inside:
+                    continue  # it came back to the turn that waits for it, and runs
                 try:
                     envelope = decode(fields[1], max_depth=self._world.settings.max_depth)
                 except Unreadable as error:
@@ -110,7 +112,14 @@ class Backlogs:
                     self._world.parking.park_into(effects, activation.shard, entry, envelope, fields[1])
                     self._world.committer.add(activation.shard, effects)
                     continue
-                messages.append(Message(entry, envelope, fields[1], method))
+                message = Message(entry, envelope, fields[1], method)
+                if envelope.id in activation.cancelled:
+                    effects = Effects(None)
+                    self.done(activation, effects, entry)
+                    self._world.settlement.answer(effects, message, b"", final=False)
+                    self._world.committer.add(activation.shard, effects)
+                    continue
+                messages.append(message)
             if reply:
                 activation.after = reply[-1][0]
             activation.page(messages, complete=len(reply) < activation.limit, moves=moves)

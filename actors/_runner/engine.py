@@ -540,7 +540,10 @@ class Engine:
                 self._settlement.answer(effects, message, b"", final=False)
                 self._settlement.take_away(activation, message, effects)
                 self.meter(message.method, message.envelope).failed("cancelled")
+                self.advance(activation)
                 return
+        if activation.more:
+            activation.cancelled.add(envelope.id)
 
     def take_out(self, activation: Activation, message: Message) -> None:
         """Take a message that has just arrived out of wherever it was put: the queue, or the backlog it is on its way to."""

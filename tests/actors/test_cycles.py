@@ -425,6 +425,19 @@ async def test_the_same_holds_where_the_flood_came_first(actor_cluster: ActorClu
         assert cluster.state(narrow).entries == entries
 
 
+async def test_a_message_that_came_back_in_is_not_run_again_from_the_backlog(actor_cluster: ActorCluster) -> None:
+    """It is handled while the next page of the backlog, which holds it, is on its way."""
+    async with actor_cluster(system) as cluster:
+        narrow = cluster.client.get(Narrow, "a")
+        await narrow.add("first")
+        await asyncio.gather(*[narrow.outer("peek") for _ in range(12)])
+        await cluster.settled()
+
+        assert len(seen) == 12
+        assert cluster.state(narrow).entries == ["first", *["outer", "after"] * 12]
+        assert cluster.dead_letters() == []
+
+
 # hooks
 
 
