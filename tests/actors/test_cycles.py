@@ -14,6 +14,7 @@ from actors.message import message
 from actors.settings import Settings
 from actors.supervision import Retry
 from actors.system import ActorSystem
+from actors.testing.faults import Delays
 from tests.actors.outcomes import outcome, outcomes
 
 if TYPE_CHECKING:
@@ -430,6 +431,7 @@ async def test_a_message_that_came_back_in_is_not_run_again_from_the_backlog(act
     async with actor_cluster(system) as cluster:
         narrow = cluster.client.get(Narrow, "a")
         await narrow.add("first")
+        cluster.faults.inject(Delays(request=0.55), name="XRANGE", purpose="state", times=None)
         await asyncio.gather(*[narrow.outer("peek") for _ in range(12)])
         await cluster.settled()
 
