@@ -10,6 +10,7 @@ runs is cancelled, and nothing of it takes effect.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
     from actors._redis.channel import Channel
     from actors._redis.keys import Keys
     from actors.clock import Clock
+
+_LANES = 8
+"""Different timeouts whose calls share a timer; a system has few, and those of asks inside turns are all different."""
 
 _PROBE = 0.5
 """Seconds given to finding out why a deadline passed."""
@@ -60,6 +64,7 @@ class Call(Item):
         "future",
         "idempotency_key",
         "key",
+        "lane",
         "message_id",
         "method",
         "notice",
@@ -87,6 +92,7 @@ class Call(Item):
         self.idempotency_key = ""
         self.begun = calls.loop.time()
         self.timer: asyncio.TimerHandle | None = None
+        self.lane: Lane | None = None
 
     def __call__(self, body: bytes) -> None:
         """An answer has come."""
@@ -127,10 +133,51 @@ class Call(Item):
 
     def _close(self) -> None:
         self._calls.inbox.waiting.pop(self.number, None)
+        if self.lane is not None:
+            self.lane.calls.pop(self.number, None)
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
         self.withdrawn = True
+
+
+class Lane:
+    """Calls with the same timeout: they expire in the order they began, so one timer does for all.
+
+    A timer of its own for each would cost more than anything else in a call.
+    """
+
+    __slots__ = ("_expired", "_loop", "_timer", "calls", "seconds")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float, expired: Callable[[Call], None]) -> None:
+        self.seconds = seconds
+        self.calls: dict[int, Call] = {}
+        self._loop = loop
+        self._expired = expired
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, call: Call) -> None:
+        """Expire ``call`` when its time is up, unless it has left by then."""
+        call.lane = self
+        self.calls[call.number] = call
+        if self._timer is None:
+            self._timer = self._loop.call_later(self.seconds, self._look)
+
+    def close(self) -> None:
+        """Expire nothing any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _look(self) -> None:
+        self._timer = None
+        now = self._loop.time()
+        while self.calls:
+            number = next(iter(self.calls))
+            left = self.calls[number].begun + self.seconds - now
+            if left > 0:
+                self._timer = self._loop.call_later(left, self._look)
+                return
+            self._expired(self.calls.pop(number))
 
 
 class Calls:
@@ -144,6 +191,7 @@ class Calls:
         self._keys = keys
         self._clock = clock
         self._number = 0
+        self._lanes: dict[float, Lane] = {}
 
     @property
     def pending(self) -> int:
@@ -155,12 +203,18 @@ class Calls:
         self._number += 1
         return self._number
 
-    def begin(self, call: Call, payload: bytes, special: Special | None, *, deadline: float | None = None) -> None:
+    def begin(self, call: Call, payload: bytes, special: Special | None) -> None:
         """Send a call's message and wait for its answer from now on."""
         self.inbox.waiting[call.number] = call
         call.payload = payload
         call.special = special
-        call.timer = self.loop.call_later(call.timeout if deadline is None else deadline, self._expired, call)
+        lane = self._lanes.get(call.timeout)
+        if lane is None and len(self._lanes) < _LANES:
+            lane = self._lanes[call.timeout] = Lane(self.loop, call.timeout, self._expired)
+        if lane is not None:
+            lane.add(call)
+        else:
+            call.timer = self.loop.call_later(call.timeout, self._expired, call)
         if not self._sender.put(call):
             call.fail(
                 MailboxFull(
@@ -198,7 +252,9 @@ class Calls:
         self._sender.put(Item(call.label, encode(envelope), special))
 
     def fail_all(self, error: BaseException) -> None:
-        """End every call with ``error``."""
+        """End every call with ``error``, for good."""
+        for lane in self._lanes.values():
+            lane.close()
         for waiter in list(self.inbox.waiting.values()):
             if isinstance(waiter, Call):
                 waiter.fail(error)
@@ -207,7 +263,7 @@ class Calls:
 
     def _expired(self, call: Call) -> None:
         """The deadline has passed without a verdict: find out why, briefly, and say so."""
-        call.timer = None
+        call.timer = call.lane = None
         if call.future.done():
             return
         if call.notice is not None:
