@@ -731,8 +731,8 @@ class _Items:
             self._wake.set_result(None)
 
 
-def make_ref(cls: type[A], key: str, client: Client) -> A:
-    """Return a ref that sends through ``client``."""
+def make_ref(cls: type[A], key: str, client: Client | None) -> A:
+    """Return a ref that sends through ``client``; ``None``: through the client of the handler that uses it."""
     known = registered(cls)
     ref: A = known.ref_class.make(ActorAddress(known.name, check_key(key)), client)
     return ref

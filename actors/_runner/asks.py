@@ -53,8 +53,8 @@ class TurnClient(Client):
         self._turn = turn
 
     def get(self, cls: Any, key: str) -> Any:
-        """Return a ref that sends as part of this turn."""
-        return make_ref(cls, key, self)
+        """Return a ref that sends as part of whichever turn uses it, so that an actor may keep it."""
+        return make_ref(cls, key, None)
 
     @property
     def dead_letters(self) -> DeadLetters:

@@ -93,6 +93,7 @@ class Dispatch:
         if spec.state is not None:
             activation.state_key = self._keys.state(spec.name, key)
         activation.touched = self._engine.ticks
+        activation.threads = self._world.threads.left_alone(activation.address)
         shard.activations[spec.name, key] = activation
         self._engine.resident += 1
         return activation

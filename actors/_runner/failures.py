@@ -114,7 +114,7 @@ class Failures:
         activation = turn.activation
         turn.tells = turn.operations = turn.asked = None
         turn.inbox = None
-        self._settlement.answer(turn, message, encode_error(failure), final=False)
+        self._settlement.answer(turn, message, encode_error(failure), final=False, dead=True)
         self._settlement.bury(
             turn, activation.shard, message.raw, reason="attempts", error=reason, entry=message.entry, attempts=turn.attempt
         )
@@ -128,7 +128,7 @@ class Failures:
         effects = Effects(message.entry, activation)
         envelope = message.envelope
         failure = DeadLettered(why=error, message_id=envelope.id, actor_type=envelope.type, key=envelope.key, method=envelope.method)
-        self._settlement.answer(effects, message, encode_error(failure), final=False)
+        self._settlement.answer(effects, message, encode_error(failure), final=False, dead=True)
         self._settlement.bury(effects, activation.shard, message.raw, reason=reason, error=error, entry=message.entry, attempts=attempts)
         self._told_dead(message, reason, attempts, error, activation.shard)
         self._settlement.take_away(activation, message, effects)

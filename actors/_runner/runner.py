@@ -51,7 +51,7 @@ from actors.actor import ActorSpec
 from actors.backoff import Backoff
 from actors.client import CONNECTION_TIMEOUT, Client, ConnectedClient
 from actors.clock import Clock
-from actors.context import Context, mark_log_records
+from actors.context import Context, ContextExecutor, mark_log_records
 from actors.errors import ClusterError, ConfigurationError, PersistenceFailed
 from actors.ids import RunnerId, new_incarnation
 from actors.lifecycle import ServiceFailed, running
@@ -293,6 +293,7 @@ class Runner:
         world.crash = self._crash
         world.client_of = lambda turn: TurnClient(world, turn)
         world.context_of = self._context_of
+        loop.set_default_executor(ContextExecutor(thread_name_prefix="actors-default"))
         world.redis_clock = RedisClock(self.clock)
         self.host = Host(world, self._server)
         self.placement = PlacementService(

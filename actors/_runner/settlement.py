@@ -60,17 +60,18 @@ class Settlement:
         if shard.suspects_upto != NO_SUSPECTS and entry_order(message.entry) <= shard.suspects_upto:
             operate(effects, "M", (self._keys.marks(shard.label),), message.entry)
 
-    def answer(self, effects: Effects, message: Message, body: bytes, *, final: bool) -> None:
+    def answer(self, effects: Effects, message: Message, body: bytes, *, final: bool, dead: bool = False) -> None:
         """Let ``effects`` answer whoever waits. ``final``: a reply or domain error, kept under its idempotency key.
 
-        Not final (expired, cancelled, dead-lettered): the key is free again. An ask made in
-        a turn is the exception: what it was told is kept, so that a re-run is told the same.
+        Not final (expired, cancelled, dead-lettered): the key is free again. The exception is
+        an ask made in a turn that is ``dead``: what it was told is kept, so that a re-run of
+        its parent is told the same.
         """
         envelope = message.envelope
         record = envelope.extra.record if envelope.extra is not None else None
         if record is not None:
             if record.suffix.startswith(DERIVED):
-                ttl = int(DERIVED_LIFE * 1000) if final or body else 0
+                ttl = int(DERIVED_LIFE * 1000) if final or dead else 0
             else:
                 ttl = int(self._settings.idempotency_ttl * 1000) if final else 0
             operate(effects, "K", (self._keys.record(record.suffix),), record.prefix, ttl, body)

@@ -25,7 +25,8 @@ from actors._runner.activation import Activation, Message
 from actors._runner.turn import Turn
 from actors.client import STREAM_WINDOW
 from actors.context import current
-from actors.errors import AskTimeout, ClusterError, StreamInterrupted
+from actors.errors import AskTimeout, ClusterError, PayloadTooLarge, StreamInterrupted
+from actors.settings import BATCH_BYTES
 from actors.wire.reply import encode_end, encode_error, encode_item
 
 if TYPE_CHECKING:
@@ -201,7 +202,11 @@ class _Stream:
                     raise AskTimeout(timeout=budget, stage="running", seconds=budget, **self.where) from None
                 if item is _EXHAUSTED:
                     break
-                await self._send(encode_item(method.encode_reply(item)))
+                body = encode_item(method.encode_reply(item))
+                limit = self._world.settings.max_payload
+                if len(body) > limit:
+                    raise PayloadTooLarge(what="item", size=len(body), limit=limit, **self.where)
+                await self._send(body)
         finally:
             with contextlib.suppress(Exception):
                 await loop.create_task(generator.aclose(), context=context)
@@ -252,7 +257,11 @@ class _Stream:
             return
         self._sending = True
         self._sent.clear()
-        batch, self._buffer = self._buffer[:_BATCH], self._buffer[_BATCH:]
+        count = size = 0
+        while count < len(self._buffer) and count < _BATCH and size < BATCH_BYTES:
+            size += len(self._buffer[count])
+            count += 1
+        batch, self._buffer = self._buffer[:count], self._buffer[count:]
         reply = self.message.envelope.reply
         assert reply is not None
         shard = self.activation.shard

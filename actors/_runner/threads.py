@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
@@ -18,14 +19,24 @@ if TYPE_CHECKING:
     from actors._runner.activation import Activation
     from actors._runner.turn import Turn
     from actors._runner.world import World
+    from actors.ids import ActorAddress
+
+
+WORKERS = 128
+"""Threads at most. They are made as needed, and a handler that waits on another's reply holds one."""
 
 
 class Threads:
     """Runs plain functions beside the event loop."""
 
-    def __init__(self, world: World, *, workers: int | None = None) -> None:
+    def __init__(self, world: World) -> None:
         self._world = world
-        self._executor = ContextExecutor(max_workers=workers, thread_name_prefix="actor")
+        self._executor = ContextExecutor(max_workers=WORKERS, thread_name_prefix="actor")
+        self._left_alone: Counter[ActorAddress] = Counter()
+
+    def left_alone(self, address: ActorAddress) -> int:
+        """How many cut-off handlers of an actor still run in a thread, whichever activation they began in."""
+        return self._left_alone[address]
 
     def run(self, turn: Turn, function: Callable[[], Any]) -> Coroutine[Any, Any, Any]:
         """Return the coroutine of a turn whose handler is ``function``."""
@@ -40,6 +51,7 @@ class Threads:
         except asyncio.CancelledError:
             if not future.done():
                 activation.threads += 1
+                self._left_alone[activation.address] += 1
                 future.add_done_callback(functools.partial(self._returned, activation))
             raise
 
@@ -50,5 +62,13 @@ class Threads:
     def _returned(self, activation: Activation, future: asyncio.Future[Any]) -> None:
         if not future.cancelled():
             future.exception()  # discarded, and not reported as never retrieved
-        activation.threads -= 1
-        self._world.engine.pump(activation)
+        address = activation.address
+        self._left_alone[address] -= 1
+        if not self._left_alone[address]:
+            del self._left_alone[address]
+        # The shard may have been lost and taken again meanwhile: then another activation waits for this.
+        shard = self._world.shards.get(activation.shard.label)
+        now = shard.activations.get((address.type, address.key)) if shard is not None else None
+        if now is not None:
+            now.threads -= 1
+            self._world.engine.pump(now)
