@@ -13,6 +13,7 @@ import sys
 import msgspec
 import uvloop
 
+from actors._runner.memory import settle_collector
 from actors.settings import Settings
 from benchmarks.app import system
 
@@ -27,4 +28,5 @@ async def run(url: str, name: str, settings: Settings) -> None:
 
 
 if __name__ == "__main__":
+    settle_collector()
     uvloop.run(run(sys.argv[1], sys.argv[2], msgspec.json.decode(sys.argv[3], type=Settings)))
