@@ -20,7 +20,7 @@ from actors._mailbox.calls import Call, Calls, budget_ms, failure, refusal
 from actors._mailbox.dead_letters import DeadLetters
 from actors._mailbox.inbox import BLOCK, Inbox
 from actors._mailbox.outcomes import Code, Outcome
-from actors._mailbox.sender import Item, Result, Sender, Special
+from actors._mailbox.sender import QUEUE_LIMIT, Item, Result, Sender, Special
 from actors._redis.channel import Channel
 from actors._redis.connection import Server
 from actors._redis.faults import RedisFault
@@ -379,8 +379,8 @@ class ConnectedClient(Client):
                 group.note(
                     index,
                     MailboxFull(
-                        scope="memory",
-                        limit=self.sender.queued,
+                        scope="process",
+                        limit=QUEUE_LIMIT,
                         depth=self.sender.queued,
                         actor_type=call.address.type,
                         key=call.address.key,

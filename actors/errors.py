@@ -102,7 +102,7 @@ class MailboxFull(ClusterError):
     def __init__(
         self,
         *,
-        scope: Literal["actor", "shard", "memory", "turn"],
+        scope: Literal["actor", "shard", "memory", "process", "turn"],
         limit: int = 0,
         depth: int = 0,
         actor_type: str = "",
@@ -125,11 +125,13 @@ class MailboxFull(ClusterError):
                 )
             case "turn":
                 text = f"{where}: this turn sends too much, {depth:,} of at most {limit:,}. Spread it over several turns"
-            case _:
+            case "process":
                 text = (
-                    f"{where}: Redis is at its memory limit ({depth:,} of {limit:,} bytes) and takes no new messages. "
-                    "Let it drain, or give it more memory"
+                    f"{where}: {depth:,} messages of at most {limit:,} wait in this process for Redis to take them. "
+                    "Send slower or later, and see whether Redis answers"
                 )
+            case _:
+                text = f"{where}: Redis is at its memory limit and takes no new messages. Let it drain, or give it more memory"
         super().__init__(text)
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from actors._mailbox.outcomes import Code, Outcome
-from actors._mailbox.sender import STALE, Item, Result, Sender, Special, Stale
+from actors._mailbox.sender import QUEUE_LIMIT, STALE, Item, Result, Sender, Special, Stale
 from actors._redis.faults import OutOfMemory, RedisFault
 from actors.errors import (
     AskTimeout,
@@ -218,8 +218,8 @@ class Calls:
         if not self._sender.put(call):
             call.fail(
                 MailboxFull(
-                    scope="memory",
-                    limit=self._sender.queued,
+                    scope="process",
+                    limit=QUEUE_LIMIT,
                     depth=self._sender.queued,
                     actor_type=call.actor_type,
                     key=call.key,

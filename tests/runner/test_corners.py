@@ -9,7 +9,7 @@ import pytest
 
 from actors.actor import Actor
 from actors.client import Client
-from actors.errors import CallCycle, UnknownMessage
+from actors.errors import CallCycle, MailboxFull, PartialSend, UnknownMessage
 from actors.message import message
 from actors.system import ActorSystem
 
@@ -147,6 +147,21 @@ async def test_a_parked_ask_is_not_run_once_its_deadline_has_passed(redis_url: s
         await client.get(Slow, "parked").count.tell()  # goes behind what was parked, if that comes back at all
 
         assert await client.get(Slow, "parked").counted() == 1
+
+
+async def test_what_is_full_is_named_redis_memory_or_this_process(monkeypatch: pytest.MonkeyPatch, redis_url: str) -> None:
+    """Each with the numbers that are known of it."""
+    assert "of 0" not in str(MailboxFull(scope="memory"))
+
+    monkeypatch.setattr("actors._mailbox.sender.QUEUE_LIMIT", 3)
+    async with system.runner(redis_url), system.connect(redis_url) as client:
+        slow = client.get(Slow, "full")
+        with pytest.raises(PartialSend) as refused:
+            await client.send(*[slow.count.message() for _ in range(5)])
+
+    errors = [result for result in refused.value.results if isinstance(result, MailboxFull)]
+    assert [error.scope for error in errors] == ["process", "process"]
+    assert "3 messages" in str(errors[0])
 
 
 async def _stored(client: Client) -> None:
