@@ -125,7 +125,8 @@ class Storm:
             case "freeze":
                 victim.freeze()
                 await asyncio.sleep(chance.uniform(0.1, LEASE * 2))
-                victim.thaw()
+                if victim.alive:
+                    victim.thaw()
             case "cut":
                 network.cut(chance.choice(["", "commit", "read", "send", "client", "runner", "placement", "state", "lease"]))
             case "cut in a reply":

@@ -61,6 +61,17 @@ async def test_a_fleet_that_grows_and_shrinks_under_load_loses_nothing_and_moves
     assert len(await pulses.changes()) > SHARDS
 
 
+async def test_runners_that_start_at_the_same_moment_agree(fleet: Fleet, client: Client, redis: SyncConnection) -> None:
+    """On an empty server: one of them records the settings, one writes the assignment, all follow both."""
+    alive = await fleet.start("r0", "r1", "r2", "r3")
+    await balanced(redis, [runner.incarnation for runner in alive])
+    async with Pulses(client) as pulses:
+        await pulses.all_beat()
+
+    assert not pulses.errors
+    assert not any(runner.count("ShardLost") for runner in alive)
+
+
 async def test_a_shard_that_is_handed_over_is_silent_for_a_quarter_of_a_second_at_most(fleet: Fleet, client: Client) -> None:
     """From its last turn here to its first one there, at the 99th percentile; the best of three rounds, since machines are busy."""
     (runner,) = await fleet.start("r0")
