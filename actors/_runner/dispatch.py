@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from actors._mailbox.commit import Effects
 from actors._runner.activation import Activation, Message, entry_order
 from actors.ids import ActorAddress
 from actors.telemetry.events import DeadLettered
-from actors.wire.envelope import Envelope, Kind, Unreadable, decode
+from actors.wire.envelope import Envelope, Kind, Unreadable, decode, encode
 
 if TYPE_CHECKING:
     from actors._runner.shard import OwnedShard
@@ -71,7 +73,7 @@ class Dispatch:
                 return
             label = self._world.label_of(envelope.type, envelope.key)
             if label != shard.label:
-                self._forward(shard, entry, label, raw)
+                self._forward(shard, entry, label, envelope, raw)
                 return
             activation = self.activate(shard, spec, envelope.key)
         method = activation.spec.methods.get(envelope.method)
@@ -98,9 +100,13 @@ class Dispatch:
         self._engine.resident += 1
         return activation
 
-    def _forward(self, shard: OwnedShard, entry: bytes, label: str, raw: bytes) -> None:
+    def _forward(self, shard: OwnedShard, entry: bytes, label: str, envelope: Envelope, raw: bytes) -> None:
         """Send a message on to its shard: its sender still counts them as they were before a reshard."""
         effects = Effects(entry)
+        if envelope.budget_ms:
+            # Its new entry is younger than its call: it takes along only what is left of the deadline.
+            left = self._world.redis_clock.deadline(entry, envelope.budget_ms) - self._world.clock.boottime()
+            raw = encode(msgspec.structs.replace(envelope, budget_ms=max(int(left * 1000), 1)))
         effects.tells = [(label, raw)]
         self._world.committer.add(shard, effects)
 

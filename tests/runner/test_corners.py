@@ -7,9 +7,10 @@ import asyncio
 import msgspec
 import pytest
 
+from actors._redis.connection import TcpServer
 from actors.actor import Actor
 from actors.client import Client
-from actors.errors import CallCycle, MailboxFull, PartialSend, UnknownMessage
+from actors.errors import CallCycle, MailboxFull, PartialSend, RunnerUnavailable, UnknownMessage
 from actors.message import message
 from actors.system import ActorSystem
 
@@ -149,6 +150,22 @@ async def test_a_parked_ask_is_not_run_once_its_deadline_has_passed(redis_url: s
         assert await client.get(Slow, "parked").counted() == 1
 
 
+async def test_an_ask_that_is_sent_on_to_its_shard_is_not_run_once_its_deadline_has_passed(redis_url: str) -> None:
+    """Its sender still counts shards as they were before a reshard, and was told that it was not delivered."""
+    async with system.runner(redis_url):
+        pass  # records how many shards there are
+    async with system.connect(redis_url) as client:
+        slow = client.get(Slow, "sent on")
+        client.shards.learn({"default": 2})  # type: ignore[attr-defined] # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+        with pytest.raises(RunnerUnavailable):
+            await slow.count.options(timeout=0.3)()
+    async with system.runner(redis_url), system.connect(redis_url) as client:
+        while await _waiting(redis_url):  # noqa: ASYNC110 - in Redis, which tells nobody
+            await asyncio.sleep(0.01)
+
+        assert await client.get(Slow, "sent on").counted() == 0
+
+
 async def test_what_is_full_is_named_redis_memory_or_this_process(monkeypatch: pytest.MonkeyPatch, redis_url: str) -> None:
     """Each with the numbers that are known of it."""
     assert "of 0" not in str(MailboxFull(scope="memory"))
@@ -162,6 +179,15 @@ async def test_what_is_full_is_named_redis_memory_or_this_process(monkeypatch: p
     errors = [result for result in refused.value.results if isinstance(result, MailboxFull)]
     assert [error.scope for error in errors] == ["process", "process"]
     assert "3 messages" in str(errors[0])
+
+
+async def _waiting(url: str) -> int:
+    """Return how many messages are in mailboxes."""
+    connection = await TcpServer.from_url(url).connect("test", timeout=5.0)
+    names = await connection.execute("KEYS", "{corners:0}:m:*")
+    lengths = [await connection.execute("XLEN", name) for name in names]
+    await connection.close()
+    return sum(lengths)
 
 
 async def _stored(client: Client) -> None:
