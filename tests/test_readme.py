@@ -52,7 +52,7 @@ def test_the_two_commands_are_there_word_for_word() -> None:
 
     assert commands == [
         ".venv/bin/pip install -q '.[embedded]' && .venv/bin/actor-runner demo",
-        ".venv/bin/pip install -q -e '.[dev]' && .venv/bin/pytest",
+        ".venv/bin/pip install -q -e '.[dev]' && .venv/bin/pytest -n 2",
     ]
 
 
