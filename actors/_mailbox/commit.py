@@ -98,45 +98,45 @@ def operate(effects: Effects, code: str, keys: tuple[str | bytes, ...], *args: A
     effects.operations.append((code, keys, args))
 
 
+_STATES, _INBOXES, _OPERATIONS = 1024, 1024**2, 1024**3
+"""What a part's counts are multiplied by, to travel as one number."""
+
 Part = tuple[Ledger, Sequence[Effects]]
 
 
 def write(parts: Iterable[Part], keys: Keys, limits: Limits) -> tuple[list[str | bytes], list[Any]]:
-    """Return the keys and arguments with which the commit script applies ``parts``."""
+    """Return the keys and arguments with which the commit script applies ``parts``. A part holds at most 1,000 effects."""
     all_keys: list[str | bytes] = [keys.own]
-    args: list[Any] = [0]
-    count = 0
+    heads: list[Any] = [0]
+    args: list[Any] = []
     for ledger, effects in parts:
-        count += 1
-        head = len(args)
-        args += (ledger.label, ledger.token, ledger.following, 0, 0, 0)
-        first_key = len(all_keys)
-        operations = _write_part(ledger, effects, keys, limits, all_keys, args)
-        args[head + 3] = len(all_keys) - first_key
-        args[head + 4] = len(args) - head - 6
-        args[head + 5] = operations
-    args[0] = count
-    return all_keys, args
+        heads[0] += 1
+        heads += (ledger.label, ledger.token, ledger.following, _write_part(ledger, effects, keys, limits, all_keys, args))
+    return all_keys, heads + args
 
 
-def _write_part(
+def _write_part(  # noqa: PLR0912 - one arm for each kind of effect, on the hot path
     ledger: Ledger, effects: Sequence[Effects], keys: Keys, limits: Limits, all_keys: list[str | bytes], args: list[Any]
 ) -> int:
+    """Append a part's keys and arguments; return its counts as the script reads them."""
     entries: list[bytes] = []
-    states: dict[str, Effects] = {}
-    answers: dict[str, list[Any]] = {}
+    states: dict[str, Effects] | None = None
+    answers: dict[str, list[Any]] | None = None
     tells: dict[str, list[bytes | Operation]] | None = None
     rarer: list[Operation] | None = None
     for effect in effects:
         if effect.entry is not None:
             entries.append(effect.entry)
         if effect.state is not None and effect.state_key is not None:
+            states = states if states is not None else {}
             states[effect.state_key] = effect  # a later turn's state stands for the earlier ones
         if effect.inbox is not None:
+            answers = answers if answers is not None else {}
             answered = answers.get(effect.inbox)
             if answered is None:
-                answers[effect.inbox] = [effect.call, effect.answer]
+                answers[effect.inbox] = [1, effect.call, effect.answer]
             else:
+                answered[0] += 1
                 answered += (effect.call, effect.answer)
         if effect.tells is not None:
             tells = tells if tells is not None else {}
@@ -145,26 +145,38 @@ def _write_part(
         if effect.operations is not None:
             rarer = rarer if rarer is not None else []
             rarer += effect.operations
-    count = 0
+    counts = len(entries)
     if entries:
         all_keys.append(ledger.mailbox)
-        args += ("D", 1, len(entries), *entries)
-        count += 1
+        args += entries
+    passing: list[tuple[str, Effects]] = []
+    if states is not None:
+        for key, effect in states.items():
+            if effect.state is CLEARED or effect.state_ttl_ms:
+                passing.append((key, effect))
+            else:
+                all_keys.append(key)
+                args.append(effect.state)
+        counts += _STATES * (len(states) - len(passing))
+    if answers is not None:
+        for inbox, answered in answers.items():
+            all_keys.append(inbox)
+            args += answered
+        counts += _INBOXES * len(answers)
+    operations = 0
     if rarer is not None:
         for code, op_keys, op_args in rarer:
             all_keys += op_keys
             args += (code, len(op_keys), len(op_args), *op_args)
-        count += len(rarer)
-    if states:
-        count += _write_states(states, all_keys, args)
-    for inbox, answered in answers.items():
-        all_keys.append(inbox)
-        args += ("R", 1, len(answered), *answered)
-        count += 1
+        operations += len(rarer)
+    for key, effect in passing:
+        all_keys.append(key)
+        args += ("E", 1, 0) if effect.state is CLEARED else ("X", 1, 2, effect.state, effect.state_ttl_ms)
+        operations += 1
     if tells is not None:
         for label, messages in tells.items():
-            count += _write_tells(label, messages, keys, limits, all_keys, args)
-    return count
+            operations += _write_tells(label, messages, keys, limits, all_keys, args)
+    return counts + _OPERATIONS * operations
 
 
 def _write_tells(
@@ -187,27 +199,4 @@ def _write_tells(
             args += ("T", 4, 3 + end - at, limits.shard_capacity, limits.dead_letter_capacity, label, *messages[at:end])
             at = end
         count += 1
-    return count
-
-
-def _write_states(states: dict[str, Effects], all_keys: list[str | bytes], args: list[Any]) -> int:
-    lasting: list[Any] = []
-    count = 0
-    at = len(all_keys)
-    for key, effect in states.items():
-        if effect.state is not CLEARED and not effect.state_ttl_ms:
-            all_keys.append(key)
-            lasting.append(effect.state)
-    if lasting:
-        args += ("S", len(all_keys) - at, len(lasting), *lasting)
-        count += 1
-    for key, effect in states.items():
-        if effect.state is CLEARED:
-            all_keys.append(key)
-            args += ("E", 1, 0)
-            count += 1
-        elif effect.state_ttl_ms:
-            all_keys.append(key)
-            args += ("X", 1, 2, effect.state, effect.state_ttl_ms)
-            count += 1
     return count

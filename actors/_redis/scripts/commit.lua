@@ -7,39 +7,32 @@
 -- was lost (gap). Anything else: fenced. All parts are checked before anything is written,
 -- and the first write frees memory, so that a full Redis can still be drained.
 --
--- KEYS[1] own hash; then the keys of all operations, in order.
--- ARGV[1] number of parts; then per part: label, expected, left behind, number of keys,
--- number of arguments, number of operations; then per operation: code, number of keys,
--- number of arguments, arguments.
---   D mailbox | ids...                      delete handled entries
---   S state keys... | values...             write states
---   R inbox | call, body, ...               answer callers
+-- KEYS[1] own hash; then the keys of all parts, in order.
+-- ARGV[1] number of parts; then per part: label, expected, left behind, its counts as one number
+-- (entries + 1024 * states + 1024^2 * inboxes + 1024^3 * operations); then, part by part:
+--   KEYS mailbox, if there are entries   ARGV ids...               delete handled entries
+--   KEYS states...                       ARGV values...            write states
+--   KEYS inboxes...                      ARGV per inbox: number of answers, call, body, ...
+--   KEYS of the operations               ARGV per operation: code, number of keys, number of arguments, arguments
+-- The operation T is here, the rarer ones are in commit_ops.lua:
 --   T mailbox, dead, dead count, totals | capacity, dead capacity, label, payloads...   send; dead-letter what does not fit
---   and those of commit_ops.lua, which are rare.
 -- Returns one digit a part: 0 applied, 1 was applied already, 2 fenced, 3 gap.
 local parts = tonumber(ARGV[1])
-local labels, status = {}, {}
-local p = 2
-for i = 1, parts do
-  labels[i] = ARGV[p]
-  p = p + 6 + tonumber(ARGV[p + 4])
-end
+local labels, status, left = {}, {}, {}
+for i = 1, parts do labels[i] = ARGV[4 * i - 2] end
 local own = redis.call('HMGET', KEYS[1], unpack(labels))
-p = 2
-local left = {}
 for i = 1, parts do
-  local value = own[i]
-  if value == ARGV[p + 1] then
+  local value, at = own[i], 4 * i - 1
+  if value == ARGV[at] then
     status[i] = '0'
     left[#left + 1] = labels[i]
-    left[#left + 1] = ARGV[p + 2]
-  elseif value == ARGV[p + 2] then
+    left[#left + 1] = ARGV[at + 1]
+  elseif value == ARGV[at + 1] then
     status[i] = '1'
   else
-    local holder = string.match(ARGV[p + 1], '^%S+ %S+ ')
+    local holder = string.match(ARGV[at], '^%S+ %S+ ')
     status[i] = (value and string.sub(value, 1, #holder) == holder) and '3' or '2'
   end
-  p = p + 6 + tonumber(ARGV[p + 4])
 end
 if #left == 0 then return table.concat(status) end
 
@@ -71,27 +64,41 @@ end
 
 --@include commit_ops
 
-p = 2
+local p = 4 * parts + 2
 for i = 1, parts do
-  if status[i] ~= '0' then
-    k = k + tonumber(ARGV[p + 3])
-    p = p + 6 + tonumber(ARGV[p + 4])
-  else
-    local ops = tonumber(ARGV[p + 5])
-    p = p + 6
-    for _ = 1, ops do
-      local code, nk, na = ARGV[p], tonumber(ARGV[p + 1]), tonumber(ARGV[p + 2])
-      p = p + 3
-      if code == 'D' then
-        redis.call('XDEL', KEYS[k], unpack(ARGV, p, p + na - 1))
-      elseif code == 'S' then
-        for j = 0, nk - 1 do
-          states[#states + 1] = KEYS[k + j]
-          states[#states + 1] = ARGV[p + j]
-        end
-      elseif code == 'R' then
-        for j = 0, na - 1, 2 do answer(KEYS[k], ARGV[p + j], ARGV[p + j + 1]) end
-      elseif code == 'T' then
+  local apply, counts = status[i] == '0', tonumber(ARGV[4 * i + 1])
+  local entries = counts % 1024
+  counts = (counts - entries) / 1024
+  local written = counts % 1024
+  counts = (counts - written) / 1024
+  local answered = counts % 1024
+  local ops = (counts - answered) / 1024
+  if entries > 0 then
+    if apply then redis.call('XDEL', KEYS[k], unpack(ARGV, p, p + entries - 1)) end
+    k = k + 1
+    p = p + entries
+  end
+  if apply then
+    for j = 0, written - 1 do
+      states[#states + 1] = KEYS[k + j]
+      states[#states + 1] = ARGV[p + j]
+    end
+  end
+  k = k + written
+  p = p + written
+  for j = 0, answered - 1 do
+    local n = tonumber(ARGV[p])
+    if apply then
+      for q = p + 1, p + 2 * n, 2 do answer(KEYS[k + j], ARGV[q], ARGV[q + 1]) end
+    end
+    p = p + 1 + 2 * n
+  end
+  k = k + answered
+  for _ = 1, ops do
+    local code, nk, na = ARGV[p], tonumber(ARGV[p + 1]), tonumber(ARGV[p + 2])
+    p = p + 3
+    if apply then
+      if code == 'T' then
         local depth, capacity = redis.call('XLEN', KEYS[k]), tonumber(ARGV[p])
         if na > 3 then
           depth = depth + tonumber(redis.call('HGET', KEYS[k + 3], ARGV[p + 2]) or 0)
@@ -111,9 +118,9 @@ for i = 1, parts do
       else
         rare(code, k, nk, p, na)
       end
-      k = k + nk
-      p = p + na
     end
+    k = k + nk
+    p = p + na
   end
 end
 if #states > 0 then redis.call('MSET', unpack(states)) end
