@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from actors.actor import Actor
+from actors.client import Client
 from actors.context import Context, current_client, current_context
 from actors.ids import RunnerId, ShardId
 from actors.message import message
@@ -277,14 +278,13 @@ async def test_an_attempt_is_counted_and_keeps_the_messages_id(actor_cluster: Ac
 async def test_a_client_of_its_own_used_inside_a_handler_passes_the_headers_on(actor_cluster: ActorCluster) -> None:
     """It sends at once, outside of the turn; but what caused it is the same."""
     other = ActorSystem("context")
-    clients: list[object] = []
+    clients: list[Client] = []
 
     @other.actor
     class Outside(Actor[None]):
         @message
         async def ask_outside(self) -> dict[str, str]:
-            client = clients[0]
-            return await client.get(Outside, "other").headers()  # type: ignore[attr-defined, no-any-return] # pyright: ignore
+            return await clients[0].get(Outside, "other").headers()
 
         @message
         async def headers(self) -> dict[str, str]:
