@@ -1,4 +1,4 @@
-"""Whether this user may do what placement does: each script tried on scratch keys."""
+"""Whether this user may do what a runner does: placement's scripts and all other commands, tried on scratch keys."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from actors._placement import assignment
 from actors._placement.membership import Member
 from actors._placement.ownership import UNOWNED, Grant
 from actors._placement.store import PlacementStore, Position, Wanted
+from actors._redis import scripts
 from actors._redis.connection import Connection
 from actors._redis.faults import NoPermission, RedisFault, ScriptFailed
 from actors._redis.keys import Keys
@@ -29,7 +30,7 @@ class ScratchKeys(Keys):
 
 
 async def probe(connection: Connection, keys: Keys, nonce: str) -> None:
-    """Run every script of placement on scratch keys, and remove them.
+    """Run every script of placement on scratch keys, and every command of the others; then remove the keys.
 
     ``nonce``: not used by anybody else at this moment, such as an incarnation. Raises
     :class:`~actors.errors.ConfigurationError` naming the script that was refused.
@@ -67,12 +68,21 @@ async def probe(connection: Connection, keys: Keys, nonce: str) -> None:
         await store.records()
         await store.facts()
         await store.last_event()
+        step = "rights"
+        label = shard.label
+        used = [scratch.held(label), scratch.dead_lost, scratch.mailbox(label), scratch.timers(label)]
+        refused = await scripts.run(connection, scripts.load("rights"), used, [])
+        if refused:
+            step = ", ".join(name.decode().lower() for name in refused[::2])
+            raise NoPermission(refused[1].decode(errors="replace"))
+        step = "script load, mget, xread, xreadgroup"
+        await _read(connection, scratch, nonce, shard)
         step = "remove"
         await _remove(connection, scratch, nonce, shard)
     except (NoPermission, ScriptFailed) as fault:
         raise ConfigurationError(
             setting="redis",
-            problem=f"does not let this user run what placement needs ({step}): {fault}",
+            problem=f"does not let this user run what a runner needs ({step}): {fault}",
             hint=f"Give the user all commands on ~{keys.tag}*, for example: ACL SETUSER <name> ~{keys.tag}* +@all -@dangerous +info +role",
         ) from fault
     finally:
@@ -80,6 +90,18 @@ async def probe(connection: Connection, keys: Keys, nonce: str) -> None:
             await _remove(connection, scratch, nonce, shard)
 
 
+async def _read(connection: Connection, scratch: Keys, nonce: str, shard: ShardId) -> None:
+    """Read as runners and clients do, beside their scripts."""
+    mailbox = scratch.mailbox(shard.label)
+    await connection.execute("SCRIPT", "LOAD", scripts.load("rights").text)  # the server may know the scripts now, and not later
+    await connection.execute("MGET", scratch.dead_lost)
+    await connection.execute("XGROUP", "CREATE", mailbox, nonce, "0", "MKSTREAM")
+    await connection.execute("XREADGROUP", "GROUP", nonce, "r", "COUNT", 1, "NOACK", "STREAMS", mailbox, ">")
+    await connection.execute("XREAD", "COUNT", 1, "STREAMS", mailbox, "0-0")
+
+
 async def _remove(connection: Connection, scratch: Keys, nonce: str, shard: ShardId) -> None:
     named = (scratch.members, scratch.lease(nonce), scratch.control, scratch.facts, scratch.assignment, scratch.own)
-    await connection.execute("DEL", *named, scratch.mailbox(shard.label), scratch.marks(shard.label))
+    label = shard.label
+    of_shard = (scratch.mailbox(label), scratch.marks(label), scratch.held(label), scratch.timers(label))
+    await connection.execute("DEL", *named, scratch.dead_lost, *of_shard)

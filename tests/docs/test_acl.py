@@ -11,6 +11,7 @@ import re
 import shutil
 from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -21,7 +22,7 @@ from actors._redis.embedded import EmbeddedServer, bundled_server
 from actors.actor import Actor
 from actors.cli.main import call
 from actors.client import Client
-from actors.errors import AskTimeout, ConfigurationError, RemoteError, RunnerUnavailable, UnknownActorType
+from actors.errors import AskTimeout, ConfigurationError, PersistenceFailed, RemoteError, RunnerUnavailable, UnknownActorType
 from actors.message import message
 from actors.settings import Settings
 from actors.supervision import Retry
@@ -31,6 +32,9 @@ from tests.docs.pages import DOCS, SCRIPTS, Block, Page
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 SETTINGS = Settings(shards=8, lease=2.0, mailbox_capacity=2, dead_letter_capacity=2, parked_ttl=0.5, crash_limit=1)
+ONLY_ASKED = {"client|setname", "info", "role", "config|get", "ping"}
+"""What a runner does without; a probe that gets no answer to its PING says so."""
+
 USERS = ("runner", "client", "operator")
 SERVERS = sorted({server for server in (bundled_server(), shutil.which("redis-server")) if server is not None})
 
@@ -175,26 +179,36 @@ async def test_the_rights_are_enough_and_none_is_idle(server: EmbeddedServer) ->
     assert named - used == set()
 
 
-def test_every_command_of_the_scripts_is_among_the_runners_rights() -> None:
-    """Also those of branches that are not played here: a denial in the middle of a script leaves what it wrote before."""
-    called: set[str] = set()
-    for path in SCRIPTS.glob("*.lua"):
-        if not path.stem.startswith(("reshard_", "forget")):  # those are the operator's
-            called |= {name.lower() for name in re.findall(r"redis\.call\('(\w+)'", path.read_text())}
+def test_every_command_of_the_scripts_is_among_the_runners_rights_and_tried_at_its_start() -> None:
+    """Also those of branches that are not played here."""
+    called = {path.stem: _called(path) for path in SCRIPTS.glob("*.lua")}
+    theirs = {name for script, names in called.items() if not script.startswith(("reshard_", "forget")) for name in names}
 
     granted = {word[1:].partition("|")[0] for word in rules("runner").split() if word.startswith("+")}
-    assert called - granted == set()
+    assert theirs - granted == set()
+    assert theirs == called["rights"]
 
 
-@pytest.mark.parametrize("missing", ["evalsha", "xadd", "xgroup|destroy"])
-async def test_a_runner_without_a_right_refuses_to_start_and_says_which_script(server: EmbeddedServer, missing: str) -> None:
-    """Rather than fail in the middle of a commit."""
+def _called(script: Path) -> set[str]:
+    return {name.lower() for name in re.findall(r"(?:redis\.call|try)\('(\w+)'", script.read_text(encoding="utf-8"))}
+
+
+async def test_a_runner_that_lacks_any_right_refuses_to_start_and_names_it(server: EmbeddedServer) -> None:
+    """A denial in the middle of a commit would leave half of it."""
+    needed = {word[1:] for word in rules("runner").split() if word.startswith("+")} - ONLY_ASKED
+    told: dict[str, str] = {}
     with administered(server) as admin:
-        admin.do("ACL", "SETUSER", "runner", f"-{missing}")
+        for name in sorted(needed):
+            admin.do("ACL", "SETUSER", "runner", f"-{name}")
+            with pytest.raises((ConfigurationError, PersistenceFailed)) as refused:
+                async with system.runner(url(server, "runner")):
+                    pass
+            told[name] = str(refused.value)
+            admin.do("ACL", "SETUSER", "runner", "reset", "on", ">secret", *rules("runner").split())
 
-    with pytest.raises(ConfigurationError, match="does not let this user run what placement needs"):
-        async with system.runner(url(server, "runner")):
-            pass
+    words = "does not let this user run what a runner needs", "permission"
+    assert {name: text for name, text in told.items() if not any(word in text for word in words)} == {}
+    assert "(zadd)" in told["zadd"]
 
 
 async def test_what_a_runner_only_asks_may_be_forbidden(server: EmbeddedServer) -> None:
