@@ -16,7 +16,7 @@ from typing_extensions import TypeVar
 from actors.context import Context, Turn, current
 from actors.errors import ConfigurationError
 from actors.ids import ActorAddress, check_key
-from actors.message import Message, MethodSpec, seconds
+from actors.message import A, Message, MethodSpec, Sender, seconds
 from actors.ref import Ref, ref_class
 from actors.wire import types
 from actors.wire.codec import decoding_for
@@ -282,6 +282,13 @@ def registered(cls: type[Any]) -> ActorClass:
             setting=cls.__qualname__, problem="is not registered with any system", hint="decorate it with @system.actor"
         )
     return known
+
+
+def make_ref(cls: type[A], key: str, sender: Sender | None) -> A:
+    """Return a ref that sends through ``sender``; ``None``: through the client of the handler that uses it."""
+    known = registered(cls)
+    ref: A = known.ref_class.make(ActorAddress(known.name, check_key(key)), sender)
+    return ref
 
 
 def _known(cls: type[Actor[Any]], name: str, localns: Mapping[str, Any] | None) -> ActorClass:

@@ -8,44 +8,37 @@ cancelled cancels its call and disturbs nobody else: no caller ever touches a co
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncGenerator, Mapping
 from random import Random
 from typing import TYPE_CHECKING, Self
 
 import msgspec
-from xxhash import xxh3_64_intdigest, xxh3_128_digest
 
-from actors._mailbox.calls import Call, Calls, budget_ms, failure, refusal
+from actors._mailbox.calls import Call, Calls, budget_ms
 from actors._mailbox.dead_letters import DeadLetters
 from actors._mailbox.inbox import BLOCK, Inbox
-from actors._mailbox.outcomes import Code, Outcome
-from actors._mailbox.sender import QUEUE_LIMIT, Item, Result, Sender, Special
+from actors._mailbox.items import Items, Requested
+from actors._mailbox.outgoing import digest_of, due_of, record_of, written
+from actors._mailbox.sender import QUEUE_LIMIT, Item, Sender, Special
+from actors._mailbox.tells import Group, Told
+from actors._placement.facts import shard_counts
+from actors._placement.shards import Shards
 from actors._redis.channel import Channel
 from actors._redis.connection import Server
 from actors._redis.faults import RedisFault
 from actors._redis.keys import Keys
-from actors.actor import registered
+from actors.actor import make_ref
 from actors.backoff import Backoff
 from actors.clock import Clock
-from actors.errors import (
-    AskTimeout,
-    ClusterError,
-    MailboxFull,
-    PartialSend,
-    PayloadTooLarge,
-    PersistenceFailed,
-    RunnerUnavailable,
-)
-from actors.ids import ActorAddress, IdSource, check_key, new_incarnation
+from actors.errors import ClusterError, MailboxFull, PartialSend, PersistenceFailed, RunnerUnavailable
+from actors.ids import IdSource, new_incarnation
 from actors.message import NO_OPTIONS, A, Kind, Outgoing, Receipt, current
 from actors.settings import Settings
 from actors.telemetry.hooks import NO_SPAN, SendSpan, Telemetry
 from actors.telemetry.meters import SendMeter
-from actors.wire.depth import deeper_than
 from actors.wire.envelope import Envelope, Extra, Record, ReplyTo, encode
 from actors.wire.envelope import Kind as EnvelopeKind
-from actors.wire.reply import is_notice, read_notice
+from actors.wire.reply import is_item
 
 if TYPE_CHECKING:
     from actors.actor import ActorSpec
@@ -58,11 +51,10 @@ STREAM_WINDOW = 64
 """Items of a streaming reply that may be on their way unconsumed."""
 
 _FACTS_EVERY = 0.25
+"""Seconds between two looks whether a first runner has recorded the number of shards."""
 
 _FEW = 16
-
-_REMEMBERED = 50_000
-"""Actors whose shard a client remembers: finding it costs three times as much as looking it up."""
+"""Calls under way below which the round trip of each is measured."""
 
 
 class Client:
@@ -116,48 +108,6 @@ class Client:
         return None
 
 
-class Shards:
-    """Which shard an actor lives in."""
-
-    def __init__(self, specs: Mapping[str, ActorSpec], counts: Mapping[str, int] | None = None) -> None:
-        self._specs = specs
-        self._labels: dict[str, list[str]] = {}
-        self._found: dict[tuple[str, str], str] = {}
-        self.count = 0
-        if counts is not None:
-            self.learn(counts)
-
-    def learn(self, counts: Mapping[str, int]) -> None:
-        """Take in how many shards each group has."""
-        for group, count in counts.items():
-            self._labels[group] = [f"{group}.{index}" for index in range(count)]
-        self._found.clear()
-        self.count = max((len(labels) for labels in self._labels.values()), default=0)
-
-    @property
-    def known(self) -> bool:
-        """Whether the numbers of shards are known yet."""
-        return bool(self._labels)
-
-    def label(self, actor_type: str, key: str) -> str:
-        """Return the label of an actor's shard."""
-        label = self._found.get((actor_type, key))
-        if label is None:
-            if len(self._found) >= _REMEMBERED:
-                self._found.clear()
-            label = self._found[actor_type, key] = self._find(actor_type, key)
-        return label
-
-    def _find(self, actor_type: str, key: str) -> str:
-        spec = self._specs.get(actor_type)
-        labels = self._labels.get(spec.shard_group if spec is not None else "default")
-        if labels is None:
-            # A group that no runner has served yet has as many shards as the others.
-            group = spec.shard_group if spec is not None else "default"
-            labels = self._labels[group] = [f"{group}.{index}" for index in range(self.count)]
-        return labels[xxh3_64_intdigest(f"{actor_type}\0{key}".encode()) % len(labels)]
-
-
 class ConnectedClient(Client):
     """A client of its own, with its connections. Use it as an async context manager."""
 
@@ -172,15 +122,13 @@ class ConnectedClient(Client):
         random: Random,
         telemetry: Telemetry,
         name: str = "client",
-        shards: Shards | None = None,
     ) -> None:
-        self.shards = shards or Shards(specs)
+        self.shards = Shards(specs)
         self.telemetry = telemetry
         self._tracing = telemetry.tracer.active
         self._server = server
         self._keys = keys
         self._settings = settings
-        self._specs = specs
         self._clock = clock
         self._random = random
         self._name = name
@@ -312,19 +260,13 @@ class ConnectedClient(Client):
         )
         under_way.record = record
         under_way.idempotency_key = options.idempotency_key or ""
-        payload = self._encode(
+        payload = written(
             call,
-            Envelope(
-                1,
-                address.type,
-                address.key,
-                call.method,
-                msgspec.Raw(call.payload),
-                message_id,
-                ReplyTo(self.inbox.client, under_way.number),
-                budget_ms(timeout),
-                Extra(headers=headers, record=record) if headers is not None or record is not None else None,
-            ),
+            message_id,
+            self._settings,
+            reply=ReplyTo(self.inbox.client, under_way.number),
+            budget=budget_ms(timeout),
+            extra=Extra(headers=headers, record=record) if headers is not None or record is not None else None,
         )
         special = None
         if record is not None:
@@ -366,7 +308,7 @@ class ConnectedClient(Client):
         timeout = max(call.options.timeout or self._settings.ask_timeout for call in outgoing)
         if not self.shards.known:
             await self._until_known(outgoing[0], timeout)
-        group = _Group(self.loop, len(outgoing))
+        group = Group(self.loop, len(outgoing))
         put = self.sender.put
         for index, call in enumerate(outgoing):
             try:
@@ -376,16 +318,7 @@ class ConnectedClient(Client):
                 continue
             group.items.append(item)
             if not put(item):
-                group.note(
-                    index,
-                    MailboxFull(
-                        scope="process",
-                        limit=QUEUE_LIMIT,
-                        depth=self.sender.queued,
-                        actor_type=call.address.type,
-                        key=call.address.key,
-                    ),
-                )
+                group.note(index, _no_room(call, self.sender))
         if group.left:
             timer = self.loop.call_later(timeout, group.expire, timeout, self.sending)
             try:
@@ -401,7 +334,7 @@ class ConnectedClient(Client):
                     self._meter(call).failed(result.reason.value)
         return results
 
-    def _item(self, call: Outgoing, group: _Group, index: int) -> _Told:
+    def _item(self, call: Outgoing, group: Group, index: int) -> Told:
         if self._closed or not self._opened:
             self._check()
         address, options = call.address, call.options
@@ -428,40 +361,33 @@ class ConnectedClient(Client):
                 extra = Extra(headers=headers, record=record)
         elif headers is not None:
             extra = Extra(headers=headers)
-        payload = self._encode(
-            call,
-            Envelope(1, address.type, address.key, call.method, msgspec.Raw(call.payload), message_id, None, 0, extra),
-        )
+        payload = written(call, message_id, self._settings, extra=extra)
         self._meter(call).sent += 1
-        return _Told(self.shards.label(address.type, address.key), payload, special, group, index, call, message_id)
+        return Told(self.shards.label(address.type, address.key), payload, special, group, index, call, message_id)
 
     async def stream(self, call: Outgoing, /) -> AsyncGenerator[bytes, None]:
         """See :meth:`Client.stream`."""
         timeout = call.options.timeout or call.spec.timeout or self._settings.ask_timeout
         if not self.shards.known:
             await self._until_known(call, timeout)
-        items = _Items(self.loop)
+        items = Items(self.loop)
         number = self.calls.number()
         address = call.address
         message_id = self.ids.next()
         label = self.shards.label(address.type, address.key)
         headers, span = self._traced(call, message_id)
-        payload = self._encode(
+        payload = written(
             call,
-            Envelope(
-                1,
-                address.type,
-                address.key,
-                call.method,
-                msgspec.Raw(call.payload),
-                message_id,
-                ReplyTo(self.inbox.client, number),
-                budget_ms(timeout),
-                Extra(headers=headers) if headers is not None else None,
-            ),
+            message_id,
+            self._settings,
+            reply=ReplyTo(self.inbox.client, number),
+            budget=budget_ms(timeout),
+            extra=Extra(headers=headers) if headers is not None else None,
         )
+        if not self.sender.put(Requested(label, payload, items, call)):
+            span.end()
+            raise _no_room(call, self.sender)
         self.inbox.waiting[number] = items.put
-        self.sender.put(_Requested(label, payload, items, call))
         consumed = 0
         ended = False
         try:
@@ -502,21 +428,6 @@ class ConnectedClient(Client):
         if self._closed:
             raise RuntimeError("this client is closed")
 
-    def _encode(self, call: Outgoing, envelope: Envelope) -> bytes:
-        payload = encode(envelope)
-        address, settings = call.address, self._settings
-        if len(payload) > settings.max_payload:
-            raise PayloadTooLarge(
-                size=len(payload),
-                limit=settings.max_payload,
-                actor_type=address.type,
-                key=address.key,
-                method=call.method,
-            )
-        if len(call.payload) > settings.max_depth and deeper_than(payload, settings.max_depth):
-            raise PayloadTooLarge(limit=settings.max_depth, unit="levels", actor_type=address.type, key=address.key, method=call.method)
-        return payload
-
     def _headers(self, call: Outgoing) -> dict[str, str] | None:
         headers = call.options.headers
         turn = current.get()
@@ -548,8 +459,7 @@ class ConnectedClient(Client):
             flat = await connection.execute("HGETALL", self._keys.facts)
         except RedisFault:
             return False
-        facts = dict(zip(flat[::2], flat[1::2], strict=True))
-        counts = {name.removeprefix(b"shards:").decode(): int(value) for name, value in facts.items() if name.startswith(b"shards:")}
+        counts = shard_counts({name.decode(): value.decode() for name, value in zip(flat[::2], flat[1::2], strict=True)})
         if counts:
             self.shards.learn(counts)
         return bool(counts)
@@ -570,194 +480,6 @@ class ConnectedClient(Client):
             await self._clock.sleep(_FACTS_EVERY)
 
 
-class _Group:
-    """Messages sent together, until the last of them has its outcome."""
-
-    __slots__ = ("done", "items", "left", "results", "spans", "special")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, count: int) -> None:
-        self.done: asyncio.Future[None] = loop.create_future()
-        self.left = count
-        self.results: list[Receipt | ClusterError | None] = [None] * count
-        self.items: list[_Told] = []
-        self.spans: list[SendSpan] = []
-        self.special = False
-        """Whether any result is not a plain receipt."""
-
-    def note(self, index: int, result: Receipt | ClusterError) -> None:
-        """Note one result that is not a plain receipt."""
-        self.special = True
-        self.results[index] = result
-        self.one_less()
-
-    def one_less(self) -> None:
-        """One more has its outcome."""
-        self.left -= 1
-        if not self.left:
-            if not self.done.done():
-                self.done.set_result(None)
-            for span in self.spans:
-                span.end()
-
-    def expire(self, timeout: float, channel: Channel) -> None:
-        """Nobody waits longer: what has no outcome yet is unknown, what has not left is taken back."""
-        fault = channel.last_fault
-        problem = str(fault) if fault is not None and not channel.up else "it has not answered"
-        for item in self.items:
-            item.withdrawn = True
-        if not self.done.done():
-            self.done.set_exception(PersistenceFailed(problem=problem, waited=timeout))
-
-    def finish(self) -> list[Receipt | ClusterError]:
-        """Return the results in order."""
-        results = self.results
-        for item in self.items:
-            if results[item.index] is None:
-                results[item.index] = Receipt(item.message_id, duplicate=False)
-        return [result for result in results if result is not None]
-
-
-class _Told(Item):
-    """One message of a group."""
-
-    __slots__ = ("call", "group", "index", "message_id")
-
-    def __init__(
-        self,
-        label: str,
-        payload: bytes,
-        special: Special | None,
-        group: _Group,
-        index: int,
-        call: Outgoing,
-        message_id: str,
-    ) -> None:
-        self.label = label
-        self.payload = payload
-        self.special = special
-        self.withdrawn = False
-        self.group = group
-        self.index = index
-        self.call = call
-        self.message_id = message_id
-
-    def settle(self, outcome: Result) -> None:
-        """See :meth:`Item.settle`."""
-        group = self.group
-        if outcome is None:
-            group.left -= 1
-            if not group.left:
-                group.left = 1
-                group.one_less()
-            return
-        call = self.call
-        address = call.address
-        if not isinstance(outcome, Outcome):
-            group.note(self.index, failure(outcome, address.type, address.key, call.method))
-        elif outcome.code is Code.DONE:
-            group.note(self.index, Receipt(outcome.done[0], duplicate=True))
-        elif outcome.code is Code.JOINED:
-            group.note(self.index, Receipt(outcome.detail.decode(), duplicate=True))
-        else:
-            idempotency_key = call.options.idempotency_key or ""
-            error = refusal(outcome, address.type, address.key, call.method, self.label, idempotency_key)
-            group.note(self.index, error)
-
-
-class _Requested(Item):
-    """The request of a streaming reply."""
-
-    __slots__ = ("_call", "_items")
-
-    def __init__(self, label: str, payload: bytes, items: _Items, call: Outgoing) -> None:
-        super().__init__(label, payload)
-        self._items = items
-        self._call = call
-
-    def settle(self, outcome: Result) -> None:
-        """See :meth:`Item.settle`."""
-        self._items.sent(self._call, self.label, outcome)
-
-
-class _Items:
-    """Bodies of a streaming reply that have come and were not taken yet."""
-
-    __slots__ = ("_bodies", "_error", "_loop", "_notice", "_wake")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._bodies: deque[bytes] = deque()
-        self._wake: asyncio.Future[None] | None = None
-        self._error: ClusterError | None = None
-        self._notice: ClusterError | None = None
-
-    def put(self, body: bytes) -> None:
-        """One more has come."""
-        if is_notice(body):
-            self._notice = read_notice(body)
-            return
-        self._bodies.append(body)
-        self._notify()
-
-    def sent(self, call: Outgoing, label: str, outcome: Result) -> None:
-        """What became of the request."""
-        if outcome is None:
-            return
-        address = call.address
-        if isinstance(outcome, Outcome):
-            self._error = refusal(outcome, address.type, address.key, call.method, label)
-        else:
-            self._error = failure(outcome, address.type, address.key, call.method)
-        self._notify()
-
-    async def next(self, call: Outgoing, timeout: float) -> bytes:
-        """Wait for the next body; ``AskTimeout`` if it takes longer than ``timeout``."""
-        while not self._bodies:
-            if self._error is not None:
-                raise self._error
-            self._wake = self._loop.create_future()
-            try:
-                async with asyncio.timeout(timeout):
-                    await self._wake
-            except TimeoutError:
-                address = call.address
-                raise self._notice or AskTimeout(
-                    timeout=timeout, seconds=timeout, actor_type=address.type, key=address.key, method=call.method
-                ) from None
-        return self._bodies.popleft()
-
-    def _notify(self) -> None:
-        if self._wake is not None and not self._wake.done():
-            self._wake.set_result(None)
-
-
-def make_ref(cls: type[A], key: str, client: Client | None) -> A:
-    """Return a ref that sends through ``client``; ``None``: through the client of the handler that uses it."""
-    known = registered(cls)
-    ref: A = known.ref_class.make(ActorAddress(known.name, check_key(key)), client)
-    return ref
-
-
-def record_of(call: Outgoing) -> str:
-    """Return the record suffix of an idempotency key, scoped to the actor it is used on."""
-    address = call.address
-    return f"i:{address.type}:{len(address.key)}:{address.key}:{call.options.idempotency_key}"
-
-
-def digest_of(call: Outgoing) -> bytes:
-    """Return a hash over what a call asks for: target, method, arguments."""
-    address = call.address
-    return xxh3_128_digest(b"\0".join((address.type.encode(), address.key.encode(), call.method.encode(), call.payload)))
-
-
-def due_of(call: Outgoing) -> str | None:
-    """Return when a delayed message is due, as the scripts read it: ``+ms`` from now, or ms since 1970."""
-    options = call.options
-    if options.after is not None:
-        return f"+{int(options.after * 1000)}"
-    return f"{int(options.at * 1000)}" if options.at is not None else None
-
-
-def is_item(body: bytes) -> bool:
-    """Whether a body of a streaming reply is an item, and not its end or an error."""
-    return body[:2] == b"\x92\x04"
+def _no_room(call: Outgoing, sender: Sender) -> MailboxFull:
+    """Return the error for a message that cannot even be queued in this process."""
+    return MailboxFull(scope="process", limit=QUEUE_LIMIT, depth=sender.queued, actor_type=call.address.type, key=call.address.key)

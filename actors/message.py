@@ -84,11 +84,6 @@ class Outgoing(msgspec.Struct, frozen=True, eq=False):
     options: CallOptions
     spec: MethodSpec
 
-    @property
-    def payload_raw(self) -> msgspec.Raw:
-        """The arguments as they go into an envelope."""
-        return msgspec.Raw(self.payload)
-
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Outgoing):
             return NotImplemented

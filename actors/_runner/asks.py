@@ -15,20 +15,19 @@ from collections import Counter
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from actors._mailbox.calls import Call, budget_ms
 from actors._mailbox.commit import Operation, operate
 from actors._mailbox.dead_letters import DeadLetters
+from actors._mailbox.outgoing import digest_of, due_of, record_of, written
 from actors._mailbox.sender import Fence, Special
 from actors._runner.activation import Phase
 from actors._runner.settlement import DERIVED, DERIVED_LIFE
-from actors.client import Client, digest_of, due_of, make_ref, record_of
-from actors.errors import CallTooDeep, ClusterError, Fenced, MailboxFull, PartialSend, PayloadTooLarge
+from actors.actor import make_ref
+from actors.client import Client
+from actors.errors import CallTooDeep, ClusterError, Fenced, MailboxFull, PartialSend
 from actors.message import Kind, Outgoing, Receipt
 from actors.telemetry.hooks import NO_SPAN, SendSpan
-from actors.wire.depth import deeper_than
-from actors.wire.envelope import Envelope, Extra, Link, Record, ReplyTo, encode
+from actors.wire.envelope import Extra, Link, Record, ReplyTo
 
 if TYPE_CHECKING:
     from actors._runner.turn import Turn
@@ -119,20 +118,15 @@ class TurnClient(Client):
         under_way.record = record
         under_way.idempotency_key = call.options.idempotency_key or ""
         headers, span = self._headers(call, message_id, ask=True)
-        payload = encode(
-            Envelope(
-                1,
-                address.type,
-                address.key,
-                call.method,
-                msgspec.Raw(call.payload),
-                message_id,
-                ReplyTo(world.inbox.client, under_way.number),
-                budget_ms(timeout),
-                Extra(headers=headers, chain=(*chain, link), record=record),
-            )
+        payload = written(
+            call,
+            message_id,
+            world.settings,
+            reply=ReplyTo(world.inbox.client, under_way.number),
+            budget=budget_ms(timeout),
+            extra=Extra(headers=headers, chain=(*chain, link), record=record),
         )
-        self._check_size(call, payload)
+        self._count(call, payload)
         target = (address.type, address.key)
         turn.waiting_on = turn.waiting_on if turn.waiting_on is not None else Counter()
         turn.waiting_on[target] += 1
@@ -198,8 +192,8 @@ class TurnClient(Client):
         span.end()  # it leaves with the commit, which is the turn's span to tell of
         record = Record(record_of(call), "") if options.idempotency_key is not None else None
         extra = Extra(headers=headers, record=record) if headers or record is not None else None
-        payload = encode(Envelope(1, address.type, address.key, call.method, msgspec.Raw(call.payload), message_id, None, 0, extra))
-        self._check_size(call, payload)
+        payload = written(call, message_id, world.settings, extra=extra)
+        self._count(call, payload)
         label = world.label_of(address.type, address.key)
         due = due_of(call) or ""
         keys = world.keys
@@ -247,14 +241,9 @@ class TurnClient(Client):
             kind = "a streaming reply" if turn.streaming else "reentrant"
             raise RuntimeError(f"{turn.label} is {kind}: it reads a state that others are changing, and may ask, but sends nothing")
 
-    def _check_size(self, call: Outgoing, payload: bytes) -> None:
+    def _count(self, call: Outgoing, payload: bytes) -> None:
+        """Count what this turn sends; :class:`~actors.errors.MailboxFull` if it is too much for one."""
         turn = self._turn
-        limit = self._world.settings.max_payload
-        if len(payload) > limit:
-            raise PayloadTooLarge(size=len(payload), limit=limit, actor_type=call.address.type, key=call.address.key, method=call.method)
-        depth = self._world.settings.max_depth
-        if len(call.payload) > depth and deeper_than(payload, depth):
-            raise PayloadTooLarge(limit=depth, unit="levels", actor_type=call.address.type, key=call.address.key, method=call.method)
         turn.output += len(payload)
         turn.outputs += 1
         if turn.output > TURN_BYTES:

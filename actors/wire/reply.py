@@ -94,6 +94,11 @@ def encode_notice(error: ClusterError) -> bytes:
     return _NOTICE + _encode_ours(error)
 
 
+def is_item(raw: bytes) -> bool:
+    """Return whether the body is an item of a streaming reply, and not its end or an error."""
+    return raw[:2] == _ITEM
+
+
 def is_notice(raw: bytes) -> bool:
     """Return whether the body is a notice, behind which the reply is still to come."""
     return raw[:2] == _NOTICE
