@@ -116,7 +116,10 @@ class _Spare:
         self._context: Context
         self._waits_for: Any = None
         self._ended: Callable[[Any, BaseException | None], None]
-        self.task: asyncio.Task[None] = loop.create_task(self._run(), name="actor turn")
+        run = self._run()
+        # It stands inside its `try` before its task's first step: a cancellation that comes even before that is seen there.
+        run.send(None)
+        self.task: asyncio.Task[None] = loop.create_task(run, name="actor turn")
 
     def take(
         self,
@@ -132,6 +135,7 @@ class _Spare:
     async def _run(self) -> None:
         interrupted: BaseException | None = None
         try:
+            await _standing()
             await self._handed
         except asyncio.CancelledError as error:
             if self._work is None:
@@ -147,6 +151,12 @@ class _Spare:
                 raise
         else:
             self._loop.call_soon(self._ended, result, None)
+
+
+@coroutine
+def _standing() -> Generator[None, None, None]:
+    """Stop here once, until the task takes its first step."""
+    yield
 
 
 @coroutine
