@@ -28,14 +28,13 @@ class Timers:
         self._world = world
         self._script = scripts.load("fire")
         self._handles: dict[str, asyncio.TimerHandle] = {}
-        self._firing: set[str] = set()
-        self._again: set[str] = set()
+        # By ownership, not by label: a firing whose shard was lost says nothing of the shard acquired anew.
+        self._firing: set[OwnedShard] = set()
+        self._again: set[OwnedShard] = set()
 
     def arm(self, shard: OwnedShard, due_ms: float | None) -> None:
         """Set the alarm of a shard; ``None``: nothing waits."""
-        handle = self._handles.pop(shard.label, None)
-        if handle is not None:
-            handle.cancel()
+        self.forget(shard)
         if due_ms is None or not shard.alive:
             return
         delay = max(self._world.redis_clock.boottime(due_ms) - self._world.clock.boottime(), 0.0)
@@ -46,12 +45,8 @@ class Timers:
         self._fire(shard)
 
     def forget(self, shard: OwnedShard) -> None:
-        """The shard is not ours any more."""
-        self.arm_off(shard.label)
-
-    def arm_off(self, label: str) -> None:
-        """Take the alarm of a shard off."""
-        handle = self._handles.pop(label, None)
+        """The shard fires nothing more here: it is leaving, or is not ours any more."""
+        handle = self._handles.pop(shard.label, None)
         if handle is not None:
             handle.cancel()
 
@@ -59,14 +54,14 @@ class Timers:
         label = shard.label
         if not shard.alive or shard.draining:
             return  # the next owner is told when it acquires
-        if label in self._firing:
-            self._again.add(label)
+        if shard in self._firing:
+            self._again.add(shard)
             return
         connection = self._world.state.connection
         if connection is None or not self._world.lease.trusted():
             self._handles[label] = self._world.loop.call_later(0.1, self._fire, shard)
             return
-        self._firing.add(label)
+        self._firing.add(shard)
         keys = self._world.keys
         scripts.submit(
             connection,
@@ -78,9 +73,9 @@ class Timers:
 
     def _fired(self, shard: OwnedShard, asked: float, reply: Any) -> None:
         label = shard.label
-        self._firing.discard(label)
-        again = label in self._again
-        self._again.discard(label)
+        self._firing.discard(shard)
+        again = shard in self._again
+        self._again.discard(shard)
         if not shard.alive:
             return
         if isinstance(reply, RedisFault):
