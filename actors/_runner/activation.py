@@ -75,6 +75,7 @@ class Activation:
         "concurrency",
         "dirty",
         "due",
+        "expires",
         "field",
         "hook",
         "inside",
@@ -115,6 +116,8 @@ class Activation:
         """Fields of newer code that this one keeps for it."""
         self.dirty = False
         """``bytes`` differs from what Redis will hold, so that the next turn writes it in any case."""
+        self.expires = 0.0
+        """Boottime at which the stored state is gone; 0: never."""
         self.cleared = False
         """The running turn has asked for the state to be deleted."""
         self.queue: deque[Message] = deque()

@@ -31,6 +31,7 @@ class Closing:
 
     def close(self, activation: Activation, reason: str | None = None) -> None:
         """Deactivate an actor that nothing runs in; inside a stretch of the engine's work."""
+        world = self._world
         if activation.running or activation.threads or activation.streams or activation.phase is not Phase.READY:
             return
         activation.wants_close = False
@@ -43,6 +44,8 @@ class Closing:
         turn = activation.hook = Turn(activation, None)
         current.set(turn)
         assert activation.actor is not None
+        if activation.expires:
+            world.engine.let_expire(activation)
         work = activation.actor.on_deactivate(activation.close_reason)
         turn.task = self._world.stepper.step(work, copy_context(), self._ended, turn)
         if turn.task is not None:

@@ -241,12 +241,22 @@ class Engine:
             if turn.deadline <= now:
                 self._failures.expire(activation, message, stage="queued")
                 return
+        if activation.expires:
+            self.let_expire(activation)
         if method.kind is MethodKind.STREAM:
             self._world.streams.start(activation, message)
             return
         if self._tracing:
             self._trace(turn)
         self._step(turn, method, envelope)
+
+    def let_expire(self, activation: Activation) -> None:
+        """Begin anew with the state if the stored one has expired meanwhile."""
+        codec = activation.spec.state
+        if codec is not None and activation.expires <= self._boottime() and not activation.dirty and activation.actor is not None:
+            activation.expires = 0.0
+            activation.actor_state, activation.leftover = codec.fresh(), None
+            activation.bytes = codec.encode(activation.actor_state)
 
     def reenter(self, activation: Activation, message: Message) -> None:
         """Run a reentrant message inside the outer turn it belongs to: it sees that turn's state and changes nothing."""
@@ -326,6 +336,8 @@ class Engine:
             turn.waited_on = ", ".join(f"{kind}/{key}" for kind, key in turn.waiting_on or ())
         if turn.task is not None:
             turn.task.cancel()
+        for waiting in turn.waits or ():
+            waiting.cancel()
         if turn.timer is not None:
             turn.timer.cancel()
         # A handler that swallows its cancellation is cancelled again.
@@ -421,12 +433,13 @@ class Engine:
                 turn.state_key, turn.state = activation.state_key, CLEARED
                 activation.bytes = data
                 activation.dirty = False
+                activation.expires = 0.0
                 return
             activation.dirty = True  # cleared, and written again since
         if data != activation.bytes:
             codec.verify(data)
             self._write_state(turn, data)
-        elif activation.dirty or activation.spec.options.state_ttl:
+        elif activation.dirty:
             self._write_state(turn, data)
 
     def _write_state(self, turn: Turn, data: bytes) -> None:
@@ -443,6 +456,7 @@ class Engine:
         ttl = activation.spec.options.state_ttl
         if ttl:
             turn.state_ttl_ms = int(ttl * 1000)
+            activation.expires = self._boottime() + ttl
         activation.bytes = data
         activation.dirty = False
 

@@ -8,6 +8,7 @@ discarded after a defect goes on from what its last ended turn left, which is in
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import functools
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
@@ -50,7 +51,15 @@ class Loader:
         while self._cold:
             page, self._cold = self._cold[:_PAGE], self._cold[_PAGE:]
             keys = [activation.state_key or "" for activation in page]
+            for activation in page:
+                if activation.spec.options.state_ttl:
+                    asked = functools.partial(self._lives_on, activation, self._world.clock.boottime())
+                    self._world.state.submit(("PTTL", activation.state_key or ""), asked)
             self._world.state.submit(("MGET", *keys), functools.partial(self._loaded, page))
+
+    @staticmethod
+    def _lives_on(activation: Activation, asked: float, reply: Any) -> None:
+        activation.expires = asked + reply / 1000 if isinstance(reply, int) and reply >= 0 else 0.0
 
     def discard(self, activation: Activation) -> None:
         """After a defect: the next turn gets a new instance, from the state the last ended turn left."""
@@ -236,11 +245,22 @@ class Cell:
         """From a handler in a thread: run a coroutine on the loop and wait for its result."""
         context = copy_context()
         loop = self._world.loop
+        turn = current.get()
 
         async def inside() -> Any:
             return await work
 
         async def outside() -> Any:
-            return await loop.create_task(inside(), context=context)
+            task = loop.create_task(inside(), context=context)
+            if isinstance(turn, Turn):
+                turn.waits = turn.waits if turn.waits is not None else set()
+                turn.waits.add(task)
+                task.add_done_callback(turn.waits.discard)
+                if turn.cut is not None:
+                    task.cancel()
+            return await task
 
-        return asyncio.run_coroutine_threadsafe(outside(), loop).result()
+        try:
+            return asyncio.run_coroutine_threadsafe(outside(), loop).result()
+        except concurrent.futures.CancelledError:
+            raise asyncio.CancelledError("the turn was cut off") from None

@@ -71,4 +71,6 @@ class Threads:
         now = shard.activations.get((address.type, address.key)) if shard is not None else None
         if now is not None:
             now.threads -= 1
+            if now is activation:
+                activation.restore()  # it went on after its turn was cut off, and had the live state in its hands
             self._world.engine.pump(now)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from actors._mailbox.commit import Effects
 
@@ -49,6 +49,8 @@ class Turn(Effects):
     output: int = 0
     """Bytes of messages sent so far."""
     outputs: int = 0
+    waits: set[asyncio.Task[Any]] | None = None
+    """What its thread waits for on the loop."""
     reentrant: bool = False
     """It runs inside another turn, or beside all: it sees a state that is not its own, and sends nothing but asks."""
     streaming: bool = False
