@@ -102,6 +102,7 @@ class Failures:
             message.attempt += 1
             self._engine.meter(message.method, message.envelope).retried += 1
         message.due = self._boottime() + seconds
+        self._world.suspects.put_off(activation.shard, message)
         activation.queue.appendleft(message)
         self._world.backlogs.hold(activation)
         if message.envelope.budget_ms:
@@ -184,6 +185,7 @@ class Failures:
             case Cut.DRAIN:
                 # It runs again at the next owner: its entry stays where it is.
                 self._fall_back(turn)
+                self._world.suspects.put_off(activation.shard, message)
             case Cut.LOST | None:
                 pass
 

@@ -263,9 +263,9 @@ class Host:
         world.committer.drop(shard)
         world.timers.forget(shard)
         world.streams.interrupt(shard, why, silently=True)
+        world.suspects.forget(shard)
         for activation in list(shard.activations.values()):
             activation.phase = Phase.GONE
-            world.suspects.forget(activation)
             if activation.timer is not None:
                 activation.timer.cancel()
             for turn in list(activation.running):

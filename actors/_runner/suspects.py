@@ -4,7 +4,8 @@ Entries that stood in a shard's stream when its owner died are suspects. Each is
 in Redis as the last step before it starts. One that was marked before, in an epoch that
 ended with a death, runs alone in this runner: if the process dies again, that one message
 is charged with it. Over the limit, it goes to the dead letters. The next may start once
-the commit is acknowledged, or while the suspect waits on an ask.
+the commit is acknowledged, or while the suspect waits on an ask; or when there will be no
+commit, since the run came to nothing or the shard was lost.
 """
 
 from __future__ import annotations
@@ -17,8 +18,13 @@ from actors._redis.faults import RedisFault
 from actors._runner.activation import Activation, Message, Phase
 
 if TYPE_CHECKING:
+    from actors._runner.shard import OwnedShard
     from actors._runner.turn import Turn
     from actors._runner.world import World
+
+
+Suspect = tuple["OwnedShard", bytes]
+"""An entry of a shard in one epoch: ids repeat from shard to shard, and an answer may come after the epoch has ended."""
 
 
 class Suspects:
@@ -27,22 +33,22 @@ class Suspects:
     def __init__(self, world: World) -> None:
         self._world = world
         self._script = scripts.load("mark")
-        self._asked: set[tuple[str, bytes]] = set()
-        self._ready: dict[bytes, Activation] = {}
-        self._alone: bytes | None = None
+        self._asked: set[Suspect] = set()
+        self._ready: set[Suspect] = set()
+        self._alone: Suspect | None = None
         self._queue: list[tuple[Activation, Message]] = []
         self._unmarked: list[tuple[Activation, Message]] = []
         self._scheduled = False
 
     def cleared(self, activation: Activation, message: Message) -> bool:
         """Whether a suspect at the head of its queue may start now; if not, it is seen to and pumped later."""
-        if self._ready.get(message.entry) is activation:
-            del self._ready[message.entry]
+        suspect = (activation.shard, message.entry)
+        if suspect in self._ready:
+            self._ready.remove(suspect)
             return True
-        asked = (activation.shard.label, message.entry)
-        if asked in self._asked:
+        if suspect in self._asked:
             return False
-        self._asked.add(asked)
+        self._asked.add(suspect)
         if message.entry in activation.shard.marks:
             self._queue.append((activation, message))
             self._next()
@@ -53,19 +59,21 @@ class Suspects:
 
     def yields(self, turn: Turn) -> None:
         """A suspect waits on an ask: the next may start, since that ask may be for it."""
-        if turn.message is not None and turn.message.entry == self._alone:
-            self._release(turn.message.entry)
+        if turn.message is not None:
+            self._release((turn.activation.shard, turn.message.entry))
 
-    def forget(self, activation: Activation) -> None:
-        """The actor is gone from here."""
-        if self._alone is not None and any(turn.message is not None and turn.message.entry == self._alone for turn in activation.running):
+    def put_off(self, shard: OwnedShard, message: Message) -> None:
+        """A run has ended with nothing to commit, to be made again later: the next suspect may start."""
+        self._release((shard, message.entry))
+
+    def forget(self, shard: OwnedShard) -> None:
+        """The shard is not ours any more: nothing of it waits, runs or will be committed here."""
+        self._queue = [pair for pair in self._queue if pair[0].shard is not shard]
+        self._unmarked = [pair for pair in self._unmarked if pair[0].shard is not shard]
+        self._asked = {suspect for suspect in self._asked if suspect[0] is not shard}
+        self._ready = {suspect for suspect in self._ready if suspect[0] is not shard}
+        if self._alone is not None and self._alone[0] is shard:
             self._release(self._alone)
-        self._queue = [pair for pair in self._queue if pair[0] is not activation]
-        for message in activation.queue:
-            self._asked.discard((activation.shard.label, message.entry))
-            self._ready.pop(message.entry, None)
-            if message.entry == self._alone:
-                self._release(message.entry)
 
     def _schedule(self) -> None:
         if not self._scheduled:
@@ -75,10 +83,10 @@ class Suspects:
     def _mark_all(self) -> None:
         self._scheduled = False
         unmarked, self._unmarked = self._unmarked, []
-        shards: dict[int, list[tuple[Activation, Message]]] = {}
+        shards: dict[OwnedShard, list[tuple[Activation, Message]]] = {}
         for pair in unmarked:
             if pair[0].phase is not Phase.GONE:
-                shards.setdefault(id(pair[0].shard), []).append(pair)
+                shards.setdefault(pair[0].shard, []).append(pair)
         for pairs in shards.values():
             for at in range(0, len(pairs), 200):
                 self._mark(pairs[at : at + 200])
@@ -87,13 +95,15 @@ class Suspects:
         while self._alone is None and self._queue:
             activation, message = self._queue.pop(0)
             if activation.phase is Phase.GONE or message not in activation.queue:
-                self._asked.discard((activation.shard.label, message.entry))
+                self._asked.discard((activation.shard, message.entry))
                 continue
-            self._alone = message.entry
+            self._alone = (activation.shard, message.entry)
             self._mark([(activation, message)])
 
     def _mark(self, pairs: list[tuple[Activation, Message]]) -> None:
         shard = pairs[0][0].shard
+        if not shard.alive:
+            return
         keys = self._world.keys
         connection = self._world.state.connection
         if connection is None or not self._world.lease.trusted():
@@ -126,9 +136,10 @@ class Suspects:
         engine.begin()
         try:
             for (activation, message), count in zip(pairs, reply, strict=True):
-                self._asked.discard((activation.shard.label, message.entry))
+                suspect = (shard, message.entry)
+                self._asked.discard(suspect)
                 if activation.phase is Phase.GONE or not activation.queue or activation.queue[0] is not message:
-                    self._release(message.entry)
+                    self._release(suspect)
                 elif count > self._world.settings.crash_limit:
                     activation.queue.popleft()
                     self._world.failures.dead_letter(
@@ -138,10 +149,10 @@ class Suspects:
                         error=f"its process died {count - 1} times while it ran; the limit is {self._world.settings.crash_limit}",
                         attempts=count - 1,
                     )
-                    self._release(message.entry)
+                    self._release(suspect)
                     engine.advance(activation)
                 else:
-                    self._ready[message.entry] = activation
+                    self._ready.add(suspect)
                     engine.advance(activation)
                     self._watch(activation, message)
         finally:
@@ -149,22 +160,22 @@ class Suspects:
 
     def _watch(self, activation: Activation, message: Message) -> None:
         """Let the next go when this one's commit is acknowledged."""
-        if self._alone != message.entry:
+        suspect = (activation.shard, message.entry)
+        if self._alone != suspect:
             return
         for turn in activation.running:
             if turn.message is message:
-                turn.settled = functools.partial(self._release, message.entry)
+                turn.settled = functools.partial(self._release, suspect)
                 return
         # It ended in place: whatever it left is gathered last of its shard.
         gathered = activation.shard.gathered
         if gathered and gathered[-1].activation is activation:
-            gathered[-1].settled = functools.partial(self._release, message.entry)
-        elif message in activation.queue:
-            self._alone = None  # it did not start after all; it is asked for again when pumped
+            gathered[-1].settled = functools.partial(self._release, suspect)
         else:
-            self._release(message.entry)
+            self._ready.discard(suspect)  # where it did not start after all: it is asked for again when pumped
+            self._release(suspect)
 
-    def _release(self, entry: bytes) -> None:
-        if self._alone == entry:
+    def _release(self, suspect: Suspect) -> None:
+        if self._alone == suspect:
             self._alone = None
             self._world.loop.call_soon(self._next)
