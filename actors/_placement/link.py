@@ -10,7 +10,7 @@ from typing import TypeVar
 from actors._placement.store import PlacementStore
 from actors._redis.channel import Channel
 from actors._redis.connection import Server
-from actors._redis.faults import NotApplied, ReadOnly, RedisFault, Refused, Unknown
+from actors._redis.faults import NotApplied, ReadOnly, RedisFault, Refused, Unblocked, Unknown
 from actors._redis.keys import Keys
 from actors.backoff import Backoff
 from actors.clock import Clock
@@ -67,7 +67,7 @@ class Link:
 
     def judge(self, fault: RedisFault) -> None:
         """Let go of a connection to a server that is no master any more."""
-        if isinstance(fault, ReadOnly):
+        if isinstance(fault, (ReadOnly, Unblocked)):
             self._channel.drop()
 
     def backoff(self) -> Backoff:

@@ -322,7 +322,7 @@ def _pairs(flat: Sequence[bytes]) -> Iterable[tuple[bytes, bytes]]:
 
 
 def _texts(flat: Sequence[bytes]) -> dict[str, str]:
-    return {name.decode(): value.decode(errors="replace") for name, value in _pairs(flat)}
+    return {name.decode(errors="replace"): value.decode(errors="replace") for name, value in _pairs(flat)}
 
 
 def _sections(info: bytes) -> dict[str, str]:

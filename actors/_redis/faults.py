@@ -9,12 +9,12 @@
     │   ├── Loading  Busy  OutOfMemory  Misconfigured  NoReplicas
     │   ├── ReadOnly  MasterDown           a replica, or a master that became one
     │   ├── ClusterDown  Moved  Ask  TryAgain
-    │   └── Aborted           EXEC of a transaction that was refused while queueing
+    │   ├── Aborted           EXEC of a transaction that was refused while queueing
+    │   └── Unblocked         a blocking command was ended by the server; it took nothing
     ├── Unknown               sent, and no answer: it may have been applied, or may still be
     │   ├── TimedOut
     │   └── Disconnected
     ├── NoGroup               the stream or its consumer group is gone; a read took nothing
-    ├── Unblocked             a blocking command was ended by the server; it took nothing
     ├── AuthenticationFailed  no or wrong credentials
     ├── NoPermission          the ACL user may not; inside a script earlier writes stand
     ├── CommandFailed         any other definite error
@@ -152,7 +152,7 @@ class NoGroup(RedisFault):
     code = "NOGROUP"
 
 
-class Unblocked(RedisFault):
+class Unblocked(NotApplied):
     """The server ended a blocking command: its key vanished or changed type, or the role changed. Nothing was taken."""
 
     code = "UNBLOCKED"

@@ -164,6 +164,8 @@ def _drive(work: Coroutine[Any, Any, Any], context: Context, waits_for: Any, int
     if getattr(waits_for, "_asyncio_future_blocking", None) is False:
         # Another task has awaited the same future since, and asyncio took the mark off.
         waits_for._asyncio_future_blocking = True
+    if interrupted is not None and hasattr(waits_for, "cancel") and waits_for.cancel():
+        interrupted = None  # as a task's cancellation does: what is waited for is cancelled, and says so
     try:
         while True:
             if interrupted is None:

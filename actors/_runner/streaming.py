@@ -38,6 +38,9 @@ _BATCH = 100
 _STALLED = 60.0
 """Seconds a reader may take to make room before its stream is given up."""
 
+_LAST_ITEMS = 2.0
+"""Seconds that the items of a stream which has ended may take to leave."""
+
 
 class Streams:
     """All streaming replies of this runner."""
@@ -132,15 +135,19 @@ class Streams:
                 world.engine.meter(stream.message.method, stream.message.envelope).failed("stream")
         finally:
             self._running.pop(stream.message.envelope.id, None)
-            activation.streams -= 1
         try:
             if not stream.abandoned:
-                await stream.finish(last)
+                await stream.flushed()
         finally:
+            activation.streams -= 1
             shard = activation.shard
             if shard.alive:
+                # The last word leaves with the commit that forgets the stream: once, and behind the items that were sent.
                 effects = Effects(None)
                 operate(effects, "g", (world.keys.streams(shard.label),), stream.message.entry)
+                reply = stream.message.envelope.reply
+                if not stream.abandoned and reply is not None:
+                    effects.inbox, effects.call, effects.answer = world.keys.inbox(reply.inbox), reply.call, last
                 world.committer.add(shard, effects)
                 activation.touched = world.engine.ticks
                 world.engine.pump(activation)
@@ -212,15 +219,12 @@ class _Stream:
                 await loop.create_task(generator.aclose(), context=context)
         await self._drained()
 
-    async def finish(self, body: bytes) -> None:
-        """Send the last body."""
-        self._failed = None
-        await self._drained()
-        self._buffer.append(body)
-        self._flush()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(2.0):
-                await self._sent.wait()
+    async def flushed(self) -> None:
+        """Wait a little for the items that are on their way. After one whose fate is unknown none is sent: its reader would miss it."""
+        if self._failed is None:
+            with contextlib.suppress(TimeoutError, StreamInterrupted):
+                async with asyncio.timeout(_LAST_ITEMS):
+                    await self._drained()
 
     async def _send(self, body: bytes) -> None:
         while self._room <= 0:
