@@ -20,6 +20,8 @@ from tests.integration.system import KEYS, system
 pytestmark = pytest.mark.server
 
 BATCH = 500
+ROUND = 20_000
+"""Messages sent before all are waited for: what a runner holds at its peak does not depend on how many come after."""
 
 
 async def count_up(client: Client, keys: list[str], messages: int) -> None:
@@ -39,7 +41,7 @@ async def test_a_flooded_actor_holds_back_only_itself(fleet: Fleet, client: Clie
         flooded = wide.get(Counter, "flooded")
         await flooded.add.tell(0, str(gate))
         flood = asyncio.create_task(count_up(wide, ["flooded"], messages))
-        neighbours = [client.get(Counter, f"neighbour {number}") for number in range(7)]
+        neighbours = [wide.get(Counter, f"neighbour {number}") for number in range(7)]
         while not flood.done():
             await ask_all(neighbours)
         await flood
@@ -98,19 +100,18 @@ async def test_many_messages_later_redis_holds_what_it_held_after_ten(
     (runner,) = await fleet.start("r0")
     await count_up(client, keys, 10)
     await settled(redis)
-    before = held(redis)
-    await count_up(client, keys, messages // 3)
-    await settled(redis)
-    resident = memory(runner)
-    await count_up(client, keys, messages - messages // 3)
-    await settled(redis)
+    before, resident = held(redis), list[int]()
+    for _ in range(messages // ROUND):
+        await count_up(client, keys, ROUND)
+        await settled(redis)
+        resident.append(memory(runner))
     after = held(redis)
 
     assert sum([await client.get(Counter, key).value() for key in keys]) == messages + 10
-    print(before, after, resident, memory(runner))
+    print(f"Redis {sum(before.values()):,} bytes, then {sum(after.values()):,}; the runner {[size >> 20 for size in resident]} MiB")
     assert after.keys() == before.keys()
     assert sum(after.values()) <= sum(before.values()) * 1.2
-    assert memory(runner) <= resident * 1.1
+    assert resident[-1] <= max(resident[: len(resident) // 2]) * 1.2
 
 
 async def settled(redis: SyncConnection) -> None:
