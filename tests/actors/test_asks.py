@@ -223,10 +223,8 @@ async def test_a_turn_that_is_run_again_joins_an_ask_that_still_runs(actor_clust
 
     async with actor_cluster(other, runners=2) as cluster:
         caller = cluster.client.get(Caller, "a")
-        for number in range(100):
-            callee = cluster.client.get(Callee, str(number))
-            if cluster.owner_of(callee) != cluster.owner_of(caller):
-                break
+        callees = [cluster.client.get(Callee, str(number)) for number in range(100)]
+        callee = next(each for each in callees if cluster.owner_of(each) != cluster.owner_of(caller))
         asking = asyncio.create_task(caller.call.options(timeout=100.0)(callee.key))
         await cluster.advance(1.0)
         await cluster.kill(cluster.owner_of(caller))
