@@ -7,6 +7,7 @@ when one of them is not what it would write.
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 import tomllib
 from collections.abc import Callable, Iterator
@@ -50,10 +51,11 @@ def errors() -> str:
             _first_sentences(cls.__doc__ or ""),
             "see `results`" if cls.__name__ == "PartialSend" else "yes" if cls.retryable else "no",
             "see `results`" if cls.__name__ == "PartialSend" else f"`{cls.outcome}`",
+            ", ".join(f"`{name}`" for name in inspect.signature(cls.__init__).parameters if name != "self"),
         )
         for cls in ClusterError.__subclasses__()
     ]
-    return _table(("error", "`reason`", "when", "`retryable`", "`outcome`"), rows)
+    return _table(("error", "`reason`", "when", "`retryable`", "`outcome`", "attributes"), rows)
 
 
 def measures() -> str:
