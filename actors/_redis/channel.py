@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from actors._redis.connection import Command, Connection, Server
-from actors._redis.faults import AuthenticationFailed, NotApplied, RedisFault, Refused
+from actors._redis.faults import RedisFault, Refused
 from actors.backoff import Backoff
 from actors.clock import Clock
 
@@ -26,7 +26,7 @@ class Channel:
         self.reconnects = 0
         self.last_fault: Exception | None = None
         self.on_error: Callable[[Exception], None] | None = None
-        """Told when a callback for a reply raised. Set it before :meth:`open`."""
+        """Told when a callback for a reply raised, or when there will be no next connection. Set it before :meth:`open`."""
         self._server = server
         self._clock = clock
         self._backoff = backoff
@@ -35,6 +35,7 @@ class Channel:
         self._sent_before = 0
         self._lost = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._dropped: set[asyncio.Task[None]] = set()
         self._closed = False
 
     async def open(self) -> None:
@@ -44,7 +45,12 @@ class Channel:
         once, while later losses are waited out.
         """
         await self._connect()
-        self._task = asyncio.get_running_loop().create_task(self._keep(), name=f"channel {self.purpose}")
+        self._begin()
+
+    def open_soon(self) -> None:
+        """Connect in the background, however long it takes, and keep connected until :meth:`close`."""
+        self._lost.set()
+        self._begin()
 
     async def close(self) -> None:
         """Close the connection; commands still unanswered get their faults."""
@@ -95,12 +101,28 @@ class Channel:
         if connection is not None:
             self._gone()
             self._lost.set()
-            asyncio.get_running_loop().create_task(connection.close())
+            closing = asyncio.get_running_loop().create_task(connection.close(), name=f"close {self.purpose}")
+            self._dropped.add(closing)
+            closing.add_done_callback(self._dropped.discard)
 
     def forget(self) -> None:
         """In a forked child: let go of the parent's connection without a word on its socket."""
         self.connection = None
         self._closed = True
+
+    def _begin(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._keep(), name=f"channel {self.purpose}")
+        self._task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Nobody waits for the task, and everybody for the connections it makes: its failure must be heard."""
+        if task.cancelled():
+            return
+        error = task.exception()
+        if isinstance(error, Exception) and self.on_error is not None:
+            self.on_error(error)
+        elif error is not None:
+            task.get_loop().call_exception_handler({"message": f"{task.get_name()} has failed", "exception": error, "task": task})
 
     async def _connect(self) -> None:
         self._lost.clear()
@@ -129,7 +151,7 @@ class Channel:
                 attempt += 1
                 try:
                     await self._connect()
-                except (NotApplied, RedisFault, AuthenticationFailed, OSError) as fault:
+                except (RedisFault, OSError) as fault:
                     self.last_fault = fault
                     await self._clock.sleep(self._backoff.delay(attempt))
                 else:

@@ -17,7 +17,6 @@ from actors._mailbox.reader import BLOCK, MAX_STREAMS, Reader
 from actors._placement.ownership import Grant
 from actors._placement.store import PlacementStore, Position
 from actors._redis.channel import Channel
-from actors._redis.faults import RedisFault
 from actors._runner.activation import Phase, entry_order
 from actors._runner.shard import OwnedShard
 from actors._runner.turn import Cut
@@ -51,9 +50,9 @@ class Host:
         self._reserved: dict[str, Reader] = {}
         self.on_lost: Callable[[], None] = lambda: None
         """Called when a shard was dropped by us: placement should look again."""
-        self._closed = False
         self._full = False
         world.shards = {}
+        world.full = {}
         world.lose = self.lose
         world.start_over = self.start_over
         world.drained = self._something_ended
@@ -206,7 +205,6 @@ class Host:
 
     async def close(self) -> None:
         """Stop reading and drop what is left."""
-        self._closed = True
         for shard in list(self._world.shards.values()):
             self._drop(shard, "the runner ends")
         await asyncio.gather(*[reader.close() for reader in self._readers])
@@ -229,17 +227,8 @@ class Host:
         )
         self._channels.append(channel)
         self._readers.append(reader)
-        self._opening = asyncio.get_running_loop().create_task(self._open(channel), name=f"open reader {name}")
+        channel.open_soon()
         return reader
-
-    async def _open(self, channel: Channel) -> None:
-        while not self._closed:
-            try:
-                await channel.open()
-            except RedisFault:
-                await self._world.clock.sleep(0.1)
-            else:
-                return
 
     async def _regroup(self, reader: str, generation: int, ledgers: Sequence[Ledger]) -> Sequence[bool] | None:
         positions: list[Position] = []
