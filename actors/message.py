@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol
 
 import msgspec
 
+from actors.errors import StreamInterrupted
 from actors.ids import ActorAddress
 from actors.wire import reply, types
 from actors.wire.codec import Arguments, Result, Target
@@ -347,11 +348,17 @@ class BoundStream(msgspec.Struct, Generic[P, R_co], frozen=True, eq=False):
 
     async def _items(self, outgoing: Outgoing) -> AsyncGenerator[R_co, None]:
         sender = self.sender or sender_of(self.address)
+        count = 0
         async with aclosing(sender.stream(outgoing)) as bodies:
             async for body in bodies:
-                item = reply.decode(body, self.spec, sender, self.address.key)
+                try:
+                    item = reply.decode(body, self.spec, sender, self.address.key)
+                except StreamInterrupted as error:
+                    evidence: dict[str, Any] = {**error.evidence(), "items": count}  # which only the reader knows
+                    raise StreamInterrupted(**evidence) from None
                 if item is reply.END_OF_STREAM:
                     return
+                count += 1
                 yield item
 
 

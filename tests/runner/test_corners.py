@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import msgspec
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from actors._redis.connection import TcpServer
 from actors.actor import Actor
 from actors.client import Client
-from actors.errors import CallCycle, MailboxFull, PartialSend, RunnerUnavailable, UnknownMessage
+from actors.errors import CallCycle, MailboxFull, PartialSend, RunnerUnavailable, StreamInterrupted, UnknownMessage
 from actors.message import message
 from actors.system import ActorSystem
 
@@ -87,6 +88,18 @@ class Slow(Actor[Count]):
     async def counted(self) -> int:
         """Return the count."""
         return self.state.n
+
+
+@system.actor
+class Numbers(Actor[None]):
+    """Has a streaming reply."""
+
+    @message
+    async def count_up(self) -> AsyncIterator[int]:
+        """Yield three numbers, and wait."""
+        for number in range(3):
+            yield number
+        await asyncio.Event().wait()
 
 
 @release_before.actor(name="Slow")
@@ -179,6 +192,18 @@ async def test_what_is_full_is_named_redis_memory_or_this_process(monkeypatch: p
     errors = [result for result in refused.value.results if isinstance(result, MailboxFull)]
     assert [error.scope for error in errors] == ["process", "process"]
     assert "3 messages" in str(errors[0])
+
+
+async def test_a_stream_that_breaks_off_says_after_how_many_items(redis_url: str) -> None:
+    """So that its reader knows where to go on."""
+    async with system.connect(redis_url) as client:
+        async with system.runner(redis_url):
+            numbers = client.get(Numbers, "n").count_up()
+            assert [await anext(numbers) for _ in range(3)] == [0, 1, 2]
+
+        with pytest.raises(StreamInterrupted, match="after 3 items") as broken:
+            await anext(numbers)
+    assert broken.value.items == 3
 
 
 async def _waiting(url: str) -> int:
