@@ -34,6 +34,10 @@ class CommitTarget(Protocol):
         """``effects`` are real."""
         ...
 
+    def full(self, label: str, depth: int) -> None:
+        """A shard had no room for what these turns sent it; that is among the dead letters."""
+        ...
+
     def refused(self, ledger: Ledger, *, history_lost: bool) -> None:
         """The shard is another's (or its history was lost): nothing gathered for it will ever be real."""
         ...
@@ -169,8 +173,9 @@ class Committer:
         else:
             self._cut_down(reply)
 
-    def _settle(self, digits: bytes) -> None:
+    def _settle(self, answer: bytes) -> None:
         parts, self._parts = self._parts, []
+        digits, *full = answer.split(b"\n") if len(answer) > len(parts) else (answer,)
         self.commits += 1
         turns = 0
         target = self._target
@@ -185,6 +190,9 @@ class Committer:
             else:
                 target.refused(ledger, history_lost=digit != _FENCED)
         self._batches.observe(turns)
+        for shard in full:
+            label, depth = shard.split(b" ")
+            target.full(label.decode(), int(depth))
         if (self._dirty or self._suspect) and not self._parts and target.trusted():
             self._start()
 

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 TURN_MESSAGES = 5_000
 """Messages one turn may send."""
 
+FULL_FOR = 1.0
+"""Seconds for which a shard that had no room is taken to have none still."""
+
 TURN_BYTES = 8 << 20
 """Bytes of messages one turn may send."""
 
@@ -196,6 +199,8 @@ class TurnClient(Client):
         self._count(call, payload)
         label = world.label_of(address.type, address.key)
         due = due_of(call) or ""
+        if world.full and not due:
+            self._check_room(call, label)
         keys = world.keys
         if record is None and due:
             operate(turn, "L", (keys.timers(label), keys.timer_values(label), keys.mailbox(label)), due, message_id, payload)
@@ -220,6 +225,19 @@ class TurnClient(Client):
         else:
             turn.tells.append((label, leaves))
         return Receipt(message_id, duplicate=False)
+
+    def _check_room(self, call: Outgoing, label: str) -> None:
+        """Refuse what a shard that was full a moment ago would not take; its own shard makes room with this very commit."""
+        world = self._world
+        seen = world.full.get(label)
+        if seen is None or label == self._turn.activation.shard.label:
+            return
+        at, depth = seen
+        if world.clock.boottime() - at > FULL_FOR:
+            del world.full[label]
+            return
+        limit = world.settings.shard_capacity
+        raise MailboxFull(scope="shard", limit=limit, depth=depth, actor_type=call.address.type, key=call.address.key, shard=label)
 
     def _check(self, call: Outgoing, *, asks: bool = False) -> None:
         """Refuse to send from a turn that is over, lost, or of a kind that only ``asks``."""

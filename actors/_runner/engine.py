@@ -203,7 +203,7 @@ class Engine:
             return False
         if not shard.draining:
             return True
-        if not shard.waiting_asks:
+        if shard.ending or not shard.waiting_asks:
             return False
         return activation.more or any(message.envelope.extra is not None and message.envelope.extra.chain for message in activation.queue)
 
@@ -406,7 +406,7 @@ class Engine:
                         raise RuntimeError(f"{turn.label} is read_only and changed the state")
                     if activation.dirty and activation.bytes is not None:
                         self._write_state(turn, activation.bytes)  # as on_activate left it
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - whatever encoding a state of the user's raises
                 turn.inbox = None
                 turn.operations = None
                 self._failures.failed(turn, error)
@@ -519,6 +519,10 @@ class Engine:
             self._world.closing.committed(activation)
         elif (activation.more and not activation.queue) or activation.phase is Phase.COLD:
             self.pump(activation)
+
+    def full(self, label: str, depth: int) -> None:
+        """A shard had no room: turns that send to it are told at once for a while."""
+        self._world.full[label] = (self._boottime(), depth)
 
     def refused(self, ledger: Ledger, *, history_lost: bool) -> None:
         """A commit was fenced, or history was lost: the shard is not ours as we know it."""

@@ -114,6 +114,7 @@ class Host:
             await self._until(owned, ended, self._turns_ended, world.settings.drain_timeout)
             if self._gone(owned):
                 return None
+            owned.ending = True
             for activation in owned.activations.values():
                 for turn in list(activation.running):
                     world.engine.cut(turn, Cut.DRAIN)

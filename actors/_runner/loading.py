@@ -104,7 +104,7 @@ class Loader:
             self._world.telemetry.emit(events.StateUnreadable(actor_type=spec.name, key=activation.address.key, problem=str(error)))
             self._failed(activation, error, counted=False)
             return
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever a migration or a constructor of the user's raises
             self._failed(activation, error, counted=True)
             return
         activation.actor = actor

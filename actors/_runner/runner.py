@@ -96,7 +96,7 @@ class Runner:
     If a service of it fails, the body is cancelled and the failure raised.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each seam is named where everything is put together
         self,
         *,
         server: Server,

@@ -23,6 +23,7 @@ class OwnedShard(Ledger):
         "activations",
         "alive",
         "draining",
+        "ending",
         "epoch",
         "id",
         "marks",
@@ -42,6 +43,8 @@ class OwnedShard(Ledger):
         self.activations: dict[Address, Activation] = {}
         self.alive = True
         self.draining = False
+        self.ending = False
+        """The drain time is over: what runs is cut off and runs again elsewhere, and nothing behind it may overtake it here."""
         self.seen: tuple[int, int] = (0, 0)
         """The last entry read from the stream in this epoch."""
         self.suspects_upto = suspects_upto

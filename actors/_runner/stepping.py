@@ -76,7 +76,7 @@ class Stepper:
         except StopIteration as stop:
             ended(token, stop.value, None)
             return None
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - it is told, also a cancellation or an exit
             ended(token, None, error)
             return None
         return self.suspend(work, context, waits_for, ended, token)
@@ -163,7 +163,7 @@ def _standing() -> Generator[None, None, None]:
 def _drive(work: Coroutine[Any, Any, Any], context: Context, waits_for: Any, interrupted: BaseException | None) -> Generator[Any, Any, Any]:
     if getattr(waits_for, "_asyncio_future_blocking", None) is False:
         # Another task has awaited the same future since, and asyncio took the mark off.
-        waits_for._asyncio_future_blocking = True
+        waits_for._asyncio_future_blocking = True  # noqa: SLF001 - the mark by which a task knows what it may wait for
     if interrupted is not None and hasattr(waits_for, "cancel") and waits_for.cancel():
         interrupted = None  # as a task's cancellation does: what is waited for is cancelled, and says so
     try:
@@ -171,7 +171,7 @@ def _drive(work: Coroutine[Any, Any, Any], context: Context, waits_for: Any, int
             if interrupted is None:
                 try:
                     value = yield waits_for
-                except BaseException as error:
+                except BaseException as error:  # noqa: BLE001 - it is thrown into the coroutine that is driven
                     interrupted = error
                 else:
                     waits_for = context.run(work.send, value)

@@ -129,7 +129,7 @@ class Streams:
             await stream.produce()
         except asyncio.CancelledError:
             last = encode_error(StreamInterrupted(why=stream.interrupted, **stream.where))
-        except Exception as error:  # the generator's own: its reader is told
+        except Exception as error:  # noqa: BLE001 - the generator's own: its reader is told
             last = encode_error(error)
             if not isinstance(error, ClusterError):
                 world.engine.meter(stream.message.method, stream.message.envelope).failed("stream")

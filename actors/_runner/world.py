@@ -73,6 +73,8 @@ class World:
     lease: Trust
     shards: dict[str, OwnedShard]
     """Shards served now, by label."""
+    full: dict[str, tuple[float, int]]
+    """Shards that had no room lately: when that was seen (boottime), and how many messages they held."""
     strict: bool = False
     """Check what costs too much in production: that ``read_only`` turns change nothing."""
     tick_seconds: float = 1.0

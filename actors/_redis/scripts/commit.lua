@@ -16,7 +16,8 @@
 --   KEYS of the operations               ARGV per operation: code, number of keys, number of arguments, arguments
 -- The operation T is here, the rarer ones are in commit_ops.lua:
 --   T mailbox, dead, dead count, totals | capacity, dead capacity, label, payloads...   send; dead-letter what does not fit
--- Returns one digit a part: 0 applied, 1 was applied already, 2 fenced, 3 gap.
+-- Returns one digit a part: 0 applied, 1 was applied already, 2 fenced, 3 gap; then, on a line each,
+-- "<label> <depth>" of the shards that had no room for what was sent to them.
 local parts = tonumber(ARGV[1])
 local labels, status, left = {}, {}, {}
 for i = 1, parts do labels[i] = ARGV[4 * i - 2] end
@@ -38,7 +39,7 @@ if #left == 0 then return table.concat(status) end
 
 redis.call('HDEL', KEYS[1], '')
 local k = 2
-local states, inboxes, order = {}, {}, {}
+local states, inboxes, order, full = {}, {}, {}, {}
 
 -- Answers gather per inbox and leave as one entry: its fields are call numbers, its values
 -- the answers. An inbox that has gone is not created again.
@@ -108,6 +109,7 @@ for i = 1, parts do
             redis.call('XADD', KEYS[k], '*', 'd', ARGV[p + j])
             depth = depth + 1
           else
+            if full[#full] ~= ARGV[p + 2] .. ' ' .. depth then full[#full + 1] = ARGV[p + 2] .. ' ' .. depth end
             local t = redis.call('TIME')
             bury(KEYS[k + 1], KEYS[k + 2], tonumber(ARGV[p + 1]), {
               'd', ARGV[p + j], 'r', 'mailbox_full', 'e', 'the shard already held ' .. depth .. ' of ' .. ARGV[p] .. ' messages',
@@ -131,4 +133,5 @@ for i = 1, #order do
   end
 end
 redis.call('HSET', KEYS[1], unpack(left))
+if #full > 0 then return table.concat(status) .. '\n' .. table.concat(full, '\n') end
 return table.concat(status)
