@@ -116,7 +116,11 @@ class EmbeddedServer:
         arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
         with (self._directory / "server.out").open("wb") as output:
             self._process = subprocess.Popen(  # noqa: S603 - our own arguments
-                [self._executable, *arguments], stdin=subprocess.DEVNULL, stdout=output, stderr=output
+                [self._executable, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,  # Ctrl-C is for its owner, which still needs it to end in good order
             )
         self._watcher = _watch(self._process.pid)
         self._wait_until_it_answers()
@@ -208,5 +212,9 @@ def _watch(pid: int) -> subprocess.Popen[bytes]:
     A death signal from the kernel would be shorter, but follows the *thread* that started the server.
     """
     return subprocess.Popen(  # noqa: S603 - our own arguments
-        ["/bin/sh", "-c", f"read _; kill -9 {pid}"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ["/bin/sh", "-c", f"read _; kill -9 {pid}"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )

@@ -54,7 +54,10 @@ def demo(
     with open_view() as view, tempfile.TemporaryDirectory(prefix="actors-demo-") as folder:
         try:
             found = run(_demo(view, Path(folder), seconds=seconds, rate=rate, lease=lease, redis=redis))
-        except (Exception, KeyboardInterrupt):
+        except KeyboardInterrupt:
+            view.say("stopped")
+            raise
+        except Exception:
             view.say("stopped")
             for log in sorted(Path(folder).glob("*.log")):
                 view.say(f"the end of {log.name}:\n{log.read_text(errors='replace')[-3000:]}")
@@ -93,7 +96,7 @@ async def _with_server(view: View, folder: Path, *, seconds: float, rate: int, l
             scene = _Scene(view, runners, client, url=url, rate=rate, lease=lease)
             return await scene.play(seconds)
     finally:
-        await asyncio.gather(*(_end(runner) for runner in runners))
+        await asyncio.gather(*(_end(runner) for runner in runners if runner.starts))
 
 
 class _Scene:
@@ -124,7 +127,7 @@ class _Scene:
             self._placement = PlacementStore(connection, keys)
             store = SystemStore(connection, keys)
             await self._all_owned()
-            view.say(f"ready: 64 shards of accounts on three runners, {self._rate} transfers a second begin")
+            view.say(f"ready: 64 shards of accounts on three runners; {self._rate} transfers a second")
             view.phase("transfers go on")
             async with asyncio.TaskGroup() as tasks:
                 watching = tasks.create_task(self._watch(store))
@@ -138,6 +141,7 @@ class _Scene:
                 view.phase("the last transfers arrive")
                 await self._settled(store)
                 watching.cancel()
+        view.waiting(0)
         view.phase("audit")
         found = await self._audit()
         view.result(found, took=took, lease=self._lease, unknown=len(self._unknown))

@@ -142,7 +142,7 @@ class LiveView(Numbers):
         table = Table(title="Audit", title_justify="left", show_header=False)
         for name, value in verdict(found, took=took, lease=lease, unknown=unknown):
             table.add_row(name, Text(value, style="bold"))
-        table.add_row("", Text("all there", style="bold green") if found.clean else Text("FAILED", style="bold red"))
+        table.add_row("all in all", Text("passed", style="bold green") if found.clean else Text("FAILED", style="bold red"))
         self._audit = table
         self._draw()
 

@@ -47,6 +47,11 @@ def test_a_server_does_not_outlive_the_process_that_started_it() -> None:
         assert _ends(fd)
 
 
+def test_ctrl_c_in_its_owners_terminal_does_not_reach_it(own_server: EmbeddedServer) -> None:
+    """The owner still needs it then: its runners give back their shards first."""
+    assert os.getsid(own_server.pid) != os.getsid(0)
+
+
 def test_a_server_that_cannot_start_says_what_it_logged() -> None:
     """An option the server does not take must not end in a time-out without a word."""
     with pytest.raises(ConfigurationError, match="did not come up"):
