@@ -76,7 +76,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     max_attempts: int = 5
     """Runs of a message that fails with a defect before it is dead-lettered."""
     crash_limit: int = 3
-    """Runs of a message that ended with the death of their process before it is dead-lettered."""
+    """Deaths of its process that a message is charged with before it is dead-lettered. The first, before
+    it is suspect, is not counted."""
     max_call_depth: int = 32
     """Longest chain of asks made inside asks."""
     parked_capacity: int = 10_000
