@@ -14,7 +14,7 @@ import msgspec
 
 from actors.ids import RunnerId, ShardId
 from actors.message import Turn as Turn  # noqa: PLC0414 - a name of this module, declared below it
-from actors.message import current as current  # noqa: PLC0414
+from actors.message import current as current  # noqa: PLC0414 - for those who know the context, not messages
 
 if TYPE_CHECKING:
     from actors.client import Client

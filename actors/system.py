@@ -96,7 +96,7 @@ class ActorSystem:
 
         Raises ``TypeError`` or :class:`~actors.errors.ConfigurationError` saying what is wrong with the class.
         """
-        localns = sys._getframe(1).f_locals  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] # annotations may name them
+        localns = sys._getframe(1).f_locals  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - annotations may name them
 
         def register(decorated: type[Actor[Any]]) -> type[Actor[Any]]:
             return self._register(decorated, localns, **options)

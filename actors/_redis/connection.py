@@ -618,7 +618,7 @@ def _closing_on_error(sock: socket.socket) -> Generator[None, None, None]:
 
 
 # Typed by hand: the library's stub takes it for a tuple of one.
-_pack: Callable[[Command], bytes] = getattr(hiredis, "pack_command")  # noqa: B009
+_pack: Callable[[Command], bytes] = getattr(hiredis, "pack_command")  # noqa: B009 - as an attribute it would have the stub's type
 
 _EXAMPLE = "write redis://user:password@host:6379/0"
 _SECRET = re.compile(r"(://[^:@/?#]*:).*@")

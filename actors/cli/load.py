@@ -60,7 +60,7 @@ def _import(name: str) -> ModuleType:
         guess = f"did you mean {near[0]}? " if near else ""
         raise Usage(
             f"there is no module {error.name!r}",
-            f"{guess}looked in {os.getcwd()} and {len(sys.path) - 1} other places of sys.path; run this from the project's folder",  # noqa: PTH109
+            f"{guess}looked in {os.getcwd()} and {len(sys.path) - 1} other places of sys.path; run this from the project's folder",  # noqa: PTH109 - text is what is shown
         ) from None
     except SystemExit as error:
         hint = "guard what it runs by: if __name__ == '__main__':"
@@ -84,11 +84,11 @@ def _modules(name: str) -> list[str]:
     """Return the modules that could have been meant: siblings of ``name``."""
     parent, dot, _ = name.rpartition(".")
     if not dot:
-        return [module.name for module in pkgutil.iter_modules([os.getcwd()])]  # noqa: PTH109
+        return [module.name for module in pkgutil.iter_modules([os.getcwd()])]  # noqa: PTH109 - pkgutil takes text
     try:
         package = importlib.import_module(parent)
     except ImportError:
-        return [module.name for module in pkgutil.iter_modules([os.getcwd()])]  # noqa: PTH109
+        return [module.name for module in pkgutil.iter_modules([os.getcwd()])]  # noqa: PTH109 - pkgutil takes text
     return [f"{parent}.{module.name}" for module in pkgutil.iter_modules(getattr(package, "__path__", []))]
 
 

@@ -38,6 +38,6 @@ def _files(root: Path) -> Iterator[str]:
         folders[:] = sorted(
             name
             for name in folders
-            if not name.startswith(".") and name not in _SKIPPED and not os.path.exists(os.path.join(folder, name, "pyvenv.cfg"))  # noqa: PTH110, PTH118
+            if not name.startswith(".") and name not in _SKIPPED and not os.path.exists(os.path.join(folder, name, "pyvenv.cfg"))  # noqa: PTH110, PTH118 - thousands of paths a look: strings
         )
-        yield from (os.path.join(folder, name) for name in names if name.endswith(".py"))  # noqa: PTH118
+        yield from (os.path.join(folder, name) for name in names if name.endswith(".py"))  # noqa: PTH118 - as above
