@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from actors.supervision import Retry
 
 REDIS_URL = "ACTORS_REDIS_URL"
-POSTGRES_URL = "ACTORS_POSTGRES_URL"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 

@@ -5,8 +5,6 @@ In this order, so that a runner which must not start has not touched anything ye
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from actors._placement import facts
 from actors._placement.lease import Terms
 from actors._placement.membership import Holder, Member, renewed
@@ -19,12 +17,6 @@ from actors.telemetry.events import DurabilityWarning
 from actors.telemetry.hooks import Telemetry
 
 _LOOKS = 20  # at the holder of a name while it is watched
-
-
-class Taken(NamedTuple):
-    """The name belongs to another incarnation."""
-
-    incarnation: str
 
 
 async def check_server(store: PlacementStore, durability: str, telemetry: Telemetry) -> None:

@@ -19,7 +19,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypedDict, Unpack
 
 from actors._placement.lease import Lease, Progress, Renew, Silent, Terms, Wait, next_step
 from actors._placement.store import Found, Renewed, renewal_answer
@@ -60,31 +60,31 @@ class Renewal(Protocol):
         ...
 
 
+class Needs(TypedDict):
+    """What a renewal is made with."""
+
+    server: Server
+    command: Command
+    """See :func:`~actors._placement.store.renewal`."""
+    lease: Lease
+    terms: Terms
+    clock: Clock
+    on_change: Callable[[Renewed], None]
+    """Called on the event loop for every answer after which things do not just go on."""
+    telemetry: Telemetry
+
+
 class _Renewal:
     """What thread and task share."""
 
-    def __init__(
-        self,
-        *,
-        server: Server,
-        command: Command,
-        lease: Lease,
-        terms: Terms,
-        clock: Clock,
-        on_change: Callable[[Renewed], None],
-        telemetry: Telemetry,
-    ) -> None:
-        """``command``: see :func:`~actors._placement.store.renewal`.
-
-        ``on_change`` is called on the event loop for every answer after which things do not just go on.
-        """
-        self._server = server
-        self._command = command
-        self._lease = lease
-        self._terms = terms
-        self._clock = clock
-        self._on_change = on_change
-        self._telemetry = telemetry
+    def __init__(self, **needs: Unpack[Needs]) -> None:
+        self._server = needs["server"]
+        self._command = needs["command"]
+        self._lease = needs["lease"]
+        self._terms = needs["terms"]
+        self._clock = clock = needs["clock"]
+        self._on_change = needs["on_change"]
+        self._telemetry = needs["telemetry"]
         self._loop = asyncio.get_running_loop()
         self._context = contextvars.copy_context()
         now = clock.boottime()
@@ -132,8 +132,8 @@ class _Renewal:
 class RenewalThread(_Renewal):
     """Renews from a thread. ``running`` names the handler that the event loop is in, for the log."""
 
-    def __init__(self, *, running: Callable[[], str] | None = None, **shared: Any) -> None:
-        super().__init__(**shared)
+    def __init__(self, *, running: Callable[[], str] | None = None, **needs: Unpack[Needs]) -> None:
+        super().__init__(**needs)
         self._running = running
         self._wake = threading.Event()
         self._ended = self._loop.create_future()
@@ -223,8 +223,8 @@ class RenewalThread(_Renewal):
 class RenewalTask(_Renewal):
     """Renews from a task, for worlds in which time is virtual and no loop ever blocks."""
 
-    def __init__(self, **shared: Any) -> None:
-        super().__init__(**shared)
+    def __init__(self, **needs: Unpack[Needs]) -> None:
+        super().__init__(**needs)
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 

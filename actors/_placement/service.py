@@ -42,7 +42,7 @@ from actors._placement.liveness import Liveness
 from actors._placement.membership import Member, by_name
 from actors._placement.ownership import UNOWNED, Acquired, Grant, Moved, Record, plan
 from actors._placement.probe import probe
-from actors._placement.renewal import Renewal, Renewals, RenewalTask, RenewalThread
+from actors._placement.renewal import Needs, Renewal, Renewals, RenewalTask, RenewalThread
 from actors._placement.standing import Standing
 from actors._placement.store import BATCH, Event, PlacementStore, Renewed, Wanted, renewal
 from actors._redis.connection import Server
@@ -293,7 +293,7 @@ class PlacementService:
         self._renewal.start()
 
     def _make_renewal(self) -> Renewal:
-        shared = {
+        needs: Needs = {
             "server": self._server,
             "command": renewal(self._keys, self.member.name, self.member.incarnation, self.terms.ttl),
             "lease": self.lease,
@@ -302,7 +302,7 @@ class PlacementService:
             "on_change": self._renewed,
             "telemetry": self._telemetry,
         }
-        return RenewalTask(**shared) if self._server.virtual else RenewalThread(running=self._running, **shared)
+        return RenewalTask(**needs) if self._server.virtual else RenewalThread(running=self._running, **needs)
 
     def _renewed(self, answer: Renewed) -> None:
         if not answer.listed:

@@ -31,11 +31,12 @@ if TYPE_CHECKING:
 
 VALUE, DOMAIN_ERROR, CLUSTER_ERROR, ERROR_GROUP, ITEM, END, NOTICE = range(7)
 
-_VALUE: Final = b"\x92\x00"
-_ITEM: Final = b"\x92\x04"
-_CLUSTER_ERROR: Final = b"\x92\x02"
-_NOTICE: Final = b"\x92\x06"
-_END_BODY: Final = b"\x92\x05\xc0"
+# The head of a body: a msgpack array of two, and the status.
+_VALUE: Final = bytes((0x92, VALUE))
+_ITEM: Final = bytes((0x92, ITEM))
+_CLUSTER_ERROR: Final = bytes((0x92, CLUSTER_ERROR))
+_NOTICE: Final = bytes((0x92, NOTICE))
+_END_BODY: Final = bytes((0x92, END, 0xC0))
 _MAX_DEPTH: Final = 64
 _LONGEST_TEXT: Final = 4096
 
