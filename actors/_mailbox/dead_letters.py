@@ -109,7 +109,7 @@ class DeadLetters:
         for at in range(0, len(replayable), _PAGE):
             some = replayable[at : at + _PAGE]
             moved += await self._run(
-                "replay",
+                "put_back",
                 [self._keys.dead, *(self._keys.mailbox(letter.shard) for letter in some)],
                 [part for letter in some for part in (letter.id, _again(letter.raw))],
             )

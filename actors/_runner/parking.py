@@ -35,7 +35,7 @@ class Parking:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._unpark = scripts.load("unpark")
+        self._put_back = scripts.load("put_back")
         self._looking = False
         self._told: Counter[tuple[str, str]] = Counter()
 
@@ -118,7 +118,7 @@ class Parking:
                 expired.append((entry, fields))
         connection = world.state.connection
         if connection is not None and args:
-            scripts.submit(connection, self._unpark, keys, args, _ignore)
+            scripts.submit(connection, self._put_back, keys, args, _ignore)
         for entry, fields in expired:
             self._expire(entry, fields, f"for {world.settings.parked_ttl:g} s")
         for entry, fields in late:

@@ -847,7 +847,7 @@ async def test_marks_and_streams_come_and_go(redis: Connection) -> None:
 
 
 # ---------------------------------------------------------------------------------------
-# mark, fire, stream_item, unpark, expire_parked
+# mark, fire, stream_item, put_back, expire_parked
 
 
 async def mark(redis: Connection, holder: str, *entries_: bytes) -> Any:
@@ -960,8 +960,8 @@ async def test_a_parked_message_goes_back_once(redis: Connection) -> None:
     first, second = await ids(redis, KEYS.parked)
     keys, args = [KEYS.parked, BOX, KEYS.mailbox(OTHER)], [first, b"1", second, b"2"]
 
-    assert await scripts.run(redis, scripts.load("unpark"), keys, args) == 2
-    assert await scripts.run(redis, scripts.load("unpark"), keys, args) == 0
+    assert await scripts.run(redis, scripts.load("put_back"), keys, args) == 2
+    assert await scripts.run(redis, scripts.load("put_back"), keys, args) == 0
     assert (await entries(redis, BOX), await entries(redis, KEYS.mailbox(OTHER))) == ([b"1"], [b"2"])
     assert await redis.execute("XLEN", KEYS.parked) == 0
 
