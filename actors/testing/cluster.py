@@ -551,7 +551,7 @@ class TestCluster:
                 shown = "\n".join(f"  {each}" for each in found[:_NAMED])
                 more = f"\n  and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
                 raise NotSettled(f"after {passed:.1f} s of cluster time still:\n{shown}{more}")
-            await asyncio.sleep(min(pause, within - passed))
+            await asyncio.sleep(max(min(pause, within - passed), _LEAST))  # never so little that time stands still
             pause = min(pause * 1.5, _MOST)
 
 
