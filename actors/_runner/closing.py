@@ -145,7 +145,7 @@ class Closing:
         if activation.queue or activation.more:
             activation.phase = Phase.COLD
             activation.bytes = activation.prelude = None
-            activation.dirty = False
+            activation.dirty = activation.wants_close = activation.keep_alive = False
             world.engine.pump(activation)
             return
         self._gone(activation)

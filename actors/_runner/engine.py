@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
-from actors._mailbox.commit import CLEARED, Effects, Ledger
+from actors._mailbox.commit import CLEARED, Effects, Ledger, Part
 from actors._runner.activation import Activation, Message, Phase, entry_order
 from actors._runner.shard import NO_SUSPECTS
 from actors._runner.turn import Cut, Turn
@@ -463,6 +463,7 @@ class Engine:
     def _take_prelude(self, turn: Turn, prelude: Turn) -> None:
         """Let what ``on_activate`` sent leave with the first turn."""
         turn.activation.prelude = None
+        turn.activation.wants_close = turn.activation.wants_close or prelude.leaves
         if prelude.tells:
             turn.tells = [*prelude.tells, *(turn.tells or ())]
         if prelude.operations:
@@ -523,6 +524,11 @@ class Engine:
     def full(self, label: str, depth: int) -> None:
         """A shard had no room: turns that send to it are told at once for a while."""
         self._world.full[label] = (self._boottime(), depth)
+
+    def incomplete(self, parts: Sequence[Part], problem: str) -> None:
+        """A key of ours holds something else: say so, loudly; the rest of the commit stands."""
+        shards = ", ".join(ledger.label for ledger, _ in parts[:5])
+        self._telemetry.emit(CommitRefused(handler="one of its commands", shard=shards, error=problem))
 
     def refused(self, ledger: Ledger, *, history_lost: bool) -> None:
         """A commit was fenced, or history was lost: the shard is not ours as we know it."""

@@ -161,6 +161,7 @@ class Loader:
                     error = problem
             if error is None:
                 activation.phase = Phase.READY
+                turn.leaves, activation.wants_close = activation.wants_close, False
                 self._world.telemetry.runner.activation.observe(self._world.clock.boottime() - turn.started_at)
             else:
                 activation.prelude = None

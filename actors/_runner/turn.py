@@ -51,6 +51,8 @@ class Turn(Effects):
     outputs: int = 0
     waits: set[asyncio.Task[Any]] | None = None
     """What its thread waits for on the loop."""
+    leaves: bool = False
+    """A run of ``on_activate`` that asked for deactivation, which comes after the first turn: else that would never be run."""
     reentrant: bool = False
     """It runs inside another turn, or beside all: it sees a state that is not its own, and sends nothing but asks."""
     streaming: bool = False
