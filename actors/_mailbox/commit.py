@@ -81,6 +81,18 @@ class Ledger:
         return f"{self.holder}{self.sequence + 1} {self.clean} {self.upto}"
 
 
+def size_of(effects: Effects) -> int:
+    """Return about how many bytes ``effects`` add to a commit."""
+    size = len(effects.answer)
+    if type(effects.state) is bytes:
+        size += len(effects.state)
+    if effects.tells is not None:
+        size += sum(len(payload) for _, payload in effects.tells if type(payload) is bytes)
+    if effects.operations is not None:
+        size += sum(len(part) for _, _, args in effects.operations for part in args if type(part) is bytes)
+    return size
+
+
 class Limits:
     """Bounds a commit applies to what it sends on."""
 

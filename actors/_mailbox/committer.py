@@ -15,13 +15,13 @@ from collections.abc import Sequence
 from random import Random
 from typing import Any, Protocol
 
-from actors._mailbox.commit import Effects, Ledger, Limits, Part, write
+from actors._mailbox.commit import Effects, Ledger, Limits, Part, size_of, write
 from actors._redis import scripts
 from actors._redis.channel import Channel
 from actors._redis.faults import NotApplied, RedisFault, Refused, Unknown
 from actors._redis.keys import Keys
 from actors.backoff import Backoff
-from actors.settings import BATCH_MESSAGES
+from actors.settings import BATCH_BYTES, BATCH_MESSAGES
 from actors.telemetry.meters import Histogram
 
 _APPLIED, _FENCED = b"01", b"2"[0]
@@ -36,6 +36,10 @@ class CommitTarget(Protocol):
 
     def full(self, label: str, depth: int) -> None:
         """A shard had no room for what these turns sent it; that is among the dead letters."""
+        ...
+
+    def incomplete(self, parts: Sequence[Part], problem: str) -> None:
+        """Redis refused a command in mid-commit; everything else of these parts is real."""
         ...
 
     def refused(self, ledger: Ledger, *, history_lost: bool) -> None:
@@ -120,20 +124,23 @@ class Committer:
         self._send()
 
     def _take(self) -> list[Part]:
+        """Take what has gathered, as much as one script should hold; a single effect goes whatever its size."""
         parts: list[Part] = []
-        room = BATCH_MESSAGES
-        while self._dirty and room > 0:
+        room, space = BATCH_MESSAGES, BATCH_BYTES
+        while self._dirty and room > 0 and space > 0:
             ledger = self._dirty.popleft()
             gathered = ledger.gathered
-            if len(gathered) <= room:
-                ledger.gathered = []
-                parts.append((ledger, gathered))
-                room -= len(gathered)
-            else:
-                ledger.gathered = gathered[room:]
-                parts.append((ledger, gathered[:room]))
+            count = 0
+            for effect in gathered:
+                if count == room or space <= 0:
+                    break
+                count += 1
+                space -= size_of(effect)
+            parts.append((ledger, gathered[:count]))
+            ledger.gathered = gathered[count:]
+            room -= count
+            if ledger.gathered:
                 self._dirty.appendleft(ledger)
-                room = 0
         return parts
 
     def _send(self) -> None:
@@ -175,7 +182,7 @@ class Committer:
 
     def _settle(self, answer: bytes) -> None:
         parts, self._parts = self._parts, []
-        digits, *full = answer.split(b"\n") if len(answer) > len(parts) else (answer,)
+        digits, *told = answer.split(b"\n") if len(answer) > len(parts) else (answer,)
         self.commits += 1
         turns = 0
         target = self._target
@@ -190,9 +197,12 @@ class Committer:
             else:
                 target.refused(ledger, history_lost=digit != _FENCED)
         self._batches.observe(turns)
-        for shard in full:
-            label, depth = shard.split(b" ")
-            target.full(label.decode(), int(depth))
+        for line in told:
+            word, _, rest = line.decode(errors="replace").partition(" ")
+            if word == "!":
+                target.incomplete(parts, rest)
+            else:
+                target.full(word, int(rest))
         if (self._dirty or self._suspect) and not self._parts and target.trusted():
             self._start()
 

@@ -80,6 +80,7 @@ class Activation:
         "hook",
         "inside",
         "keep_alive",
+        "last_error",
         "leftover",
         "limit",
         "more",
@@ -138,6 +139,8 @@ class Activation:
         """Ids of messages whose callers have gone, which may be in the backlog."""
         self.attempt = 0
         """Failed runs of the first message of the backlog, until it is in memory and knows them itself."""
+        self.last_error = ""
+        """Of the last run that failed, for whoever looks at a held actor."""
         self.due = 0.0
         """When that message is due, likewise."""
         self.timer: Any = None

@@ -63,10 +63,11 @@ class Backlogs:
                 continue
             activation = self._world.dispatch.activate(shard, spec, key)
             activation.more = True
-            due, _, attempt = value.partition(b" ")
-            activation.attempt = int(attempt or b"0")
-            if due != b"0":
-                activation.due = self._world.redis_clock.boottime(float(due))
+            due, attempt, error = _held_record(value)
+            activation.attempt = attempt
+            activation.last_error = error
+            if due:
+                activation.due = self._world.redis_clock.boottime(due)
             activations.append(activation)
         return activations
 
@@ -147,11 +148,18 @@ class Backlogs:
 
     def _held_value(self, activation: Activation) -> str:
         due, attempt = activation.backoff
+        error = f" {activation.last_error}" if attempt and activation.last_error else ""
         if not due:
-            return f"0 {attempt}"
+            return f"0 {attempt}{error}"
         left = max(due - self._world.clock.boottime(), 0.0)
-        return f"{int(self._world.redis_clock.now_ms() + left * 1000)} {attempt}"
+        return f"{int(self._world.redis_clock.now_ms() + left * 1000)} {attempt}{error}"
 
     def _key(self, activation: Activation) -> str:
         address = activation.address
         return self._keys.backlog(activation.shard.label, address.type, address.key)
+
+
+def _held_record(value: bytes) -> tuple[int, int, str]:
+    """Return when the next message is due (ms, 0: now), how often it has failed, and its last error. Garbage counts as none."""
+    due, attempt, error = [*value.split(b" ", 2), b"", b"", b""][:3]
+    return int(due) if due.isdigit() else 0, int(attempt) if attempt.isdigit() else 0, error.decode(errors="replace")

@@ -48,6 +48,7 @@ class Failures:
                 self.refuse(turn, failure)
             case RetryAfter(seconds, counted):
                 self._report(turn, error, f"runs again in {seconds:.2f} s")
+                activation.last_error = " ".join("".join(traceback.format_exception_only(error)).split())[:200]
                 self._retry(activation, message, seconds, counted=counted, discard=not turn.reentrant)
             case DeadLetter(reason, failure):
                 self._report(turn, error, "goes to the dead letters")

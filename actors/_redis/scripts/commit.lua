@@ -17,7 +17,9 @@
 -- The operation T is here, the rarer ones are in commit_ops.lua:
 --   T mailbox, dead, dead count, totals | capacity, dead capacity, label, payloads...   send; dead-letter what does not fit
 -- Returns one digit a part: 0 applied, 1 was applied already, 2 fenced, 3 gap; then, on a line each,
--- "<label> <depth>" of the shards that had no room for what was sent to them.
+-- "<label> <depth>" of the shards that had no room for what was sent to them, and "! <error>" of what
+-- Redis refused in mid-commit (a key of ours that holds something else). Such a refusal does not end
+-- the script: what was written stands, so the rest and the sequence have to follow.
 local parts = tonumber(ARGV[1])
 local labels, status, left = {}, {}, {}
 for i = 1, parts do labels[i] = ARGV[4 * i - 2] end
@@ -40,6 +42,21 @@ if #left == 0 then return table.concat(status) end
 redis.call('HDEL', KEYS[1], '')
 local k = 2
 local states, inboxes, order, full = {}, {}, {}, {}
+
+local function refused(problem)
+  local text = type(problem) == 'table' and (problem.err or 'unknown error') or tostring(problem)
+  full[#full + 1] = '! ' .. string.gsub(text, '%s+', ' ')
+end
+
+-- Run a command; false if Redis refused it, which is then told.
+local function try(...)
+  local reply = redis.pcall(...)
+  if type(reply) == 'table' and reply.err then
+    refused(reply)
+    return false
+  end
+  return true
+end
 
 -- Answers gather per inbox and leave as one entry: its fields are call numbers, its values
 -- the answers. An inbox that has gone is not created again.
@@ -75,7 +92,7 @@ for i = 1, parts do
   local answered = counts % 1024
   local ops = (counts - answered) / 1024
   if entries > 0 then
-    if apply then redis.call('XDEL', KEYS[k], unpack(ARGV, p, p + entries - 1)) end
+    if apply then try('XDEL', KEYS[k], unpack(ARGV, p, p + entries - 1)) end
     k = k + 1
     p = p + entries
   end
@@ -100,25 +117,35 @@ for i = 1, parts do
     p = p + 3
     if apply then
       if code == 'T' then
-        local depth, capacity = redis.call('XLEN', KEYS[k]), tonumber(ARGV[p])
-        if na > 3 then
-          depth = depth + tonumber(redis.call('HGET', KEYS[k + 3], ARGV[p + 2]) or 0)
+        local length = redis.pcall('XLEN', KEYS[k])
+        local usable, capacity = type(length) == 'number', tonumber(ARGV[p])
+        local depth = 0
+        if usable then
+          depth = length + tonumber(redis.call('HGET', KEYS[k + 3], ARGV[p + 2]) or 0)
+        else
+          refused(length)
         end
         for j = 3, na - 1 do
-          if depth < capacity then
+          if usable and depth < capacity then
             redis.call('XADD', KEYS[k], '*', 'd', ARGV[p + j])
             depth = depth + 1
           else
-            if full[#full] ~= ARGV[p + 2] .. ' ' .. depth then full[#full + 1] = ARGV[p + 2] .. ' ' .. depth end
+            local reason, why = 'mailbox_full', 'the shard already held ' .. depth .. ' of ' .. ARGV[p] .. ' messages'
+            if not usable then
+              reason, why = 'mailbox_refused', 'the mailbox of the shard holds something else'
+            elseif full[#full] ~= ARGV[p + 2] .. ' ' .. depth then
+              full[#full + 1] = ARGV[p + 2] .. ' ' .. depth
+            end
             local t = redis.call('TIME')
             bury(KEYS[k + 1], KEYS[k + 2], tonumber(ARGV[p + 1]), {
-              'd', ARGV[p + j], 'r', 'mailbox_full', 'e', 'the shard already held ' .. depth .. ' of ' .. ARGV[p] .. ' messages',
+              'd', ARGV[p + j], 'r', reason, 'e', why,
               's', ARGV[p + 2], 'i', '', 'a', '0', 't', t[1] .. string.format('%03d', math.floor(t[2] / 1000)),
             })
           end
         end
       else
-        rare(code, k, nk, p, na)
+        local done, problem = pcall(rare, code, k, nk, p, na)
+        if not done then refused(problem) end
       end
     end
     k = k + nk
@@ -129,7 +156,7 @@ if #states > 0 then redis.call('MSET', unpack(states)) end
 for i = 1, #order do
   local fields = inboxes[order[i]]
   for j = 1, #fields, 4000 do -- Lua unpacks fewer than 8,000 values; one key may have more waiters than that
-    redis.call('XADD', order[i], 'NOMKSTREAM', '*', unpack(fields, j, math.min(j + 3999, #fields)))
+    try('XADD', order[i], 'NOMKSTREAM', '*', unpack(fields, j, math.min(j + 3999, #fields)))
   end
 end
 redis.call('HSET', KEYS[1], unpack(left))

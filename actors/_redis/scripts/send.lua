@@ -119,6 +119,10 @@ while p <= count do
         end
       end
     end
+    if send and timers > 0 and redis.call('ZCARD', KEYS[timers]) >= shard_capacity then
+      outcome('full', 'shard ' .. shard_capacity .. ' ' .. redis.call('ZCARD', KEYS[timers]))
+      send = false
+    end
     if send and room(mailbox, payload, fence > 0) then
       if timers > 0 then
         local due = ARGV[p + 13]
