@@ -559,6 +559,33 @@ async def test_what_a_full_shard_does_not_take_is_set_aside(redis: Connection) -
     ]
 
 
+async def test_a_commit_tells_which_of_its_targets_are_full(redis: Connection) -> None:
+    """With the depth it saw, once each: whoever sends there next is told at once."""
+    owner = await Owner(redis, limits=Limits(shard_capacity=2, dead_letter_capacity=1000)).own()
+    tells = [(OTHER, b"1"), (OTHER, b"2"), (OTHER, b"3"), (OTHER, b"4"), ("default.5", b"5")]
+    keys, args = write([(owner.ledger, [turn(tells=tells)])], KEYS, Limits(shard_capacity=2, dead_letter_capacity=9))
+
+    assert await scripts.run(redis, scripts.load("commit"), keys, args) == b"0\n" + OTHER.encode() + b" 2"
+
+
+async def test_what_redis_refuses_in_mid_commit_is_told_and_the_rest_stands(redis: Connection) -> None:
+    """Here keys that hold something else: what was written before cannot be taken back, so the sequence moves on."""
+    owner = await Owner(redis).own()
+    await redis.execute("SET", KEYS.inbox("in"), "no stream")
+    await redis.execute("SET", KEYS.streams(LABEL), "no hash")
+    effects = turn(await owner.message(), state=b"S", tells=[(OTHER, b"t")], reply=("in", 1, b"A"))
+    operate(effects, "G", (KEYS.streams(LABEL),), "1-1", "in 1")
+    keys, args = write([(owner.ledger, [effects])], KEYS, LIMITS)
+    status, *problems = (await scripts.run(redis, scripts.load("commit"), keys, args)).split(b"\n")
+
+    assert status == b"0"
+    assert [problem[:2] for problem in problems] == [b"! ", b"! "]
+    assert all(b"WRONGTYPE" in problem for problem in problems)
+    assert (await entries(redis, BOX), await entries(redis, KEYS.mailbox(OTHER))) == ([], [b"t"])
+    assert await redis.execute("GET", KEYS.state("Account", "a")) == b"S"
+    assert await redis.execute("HGET", KEYS.own, LABEL) == owner.ledger.following.encode()
+
+
 async def test_a_full_shard_whose_turns_tell_it_drains(redis: Connection) -> None:
     """What a turn handles is gone before what it sends is counted."""
     owner = await Owner(redis, limits=Limits(shard_capacity=2, dead_letter_capacity=1000)).own()
@@ -995,3 +1022,34 @@ async def test_a_parked_message_that_is_given_up_frees_its_key(redis: Connection
     assert await scripts.run(redis, scripts.load("expire_parked"), keys, args) == 1
     assert [fields for _, fields in await redis.execute("XRANGE", KEYS.inbox("in"), "-", "+")] == [[b"1", b"sorry"]]
     assert await redis.execute("EXISTS", KEYS.record("r"), KEYS.inbox("gone")) == 0
+
+
+async def test_a_key_that_holds_something_else_costs_what_it_was_for_and_nothing_more(redis: Connection) -> None:
+    """A script that ended there would leave what it had written without its sequence, to be written again."""
+    owner = await Owner(redis).own()
+    entry = await owner.message()
+    await redis.execute("SET", KEYS.mailbox(OTHER), "?")
+    await redis.execute("SET", KEYS.inbox("odd"), "?")
+    await redis.execute("SET", KEYS.record("odd"), "?")
+    effects = turn(entry, state=b"S", tells=[(OTHER, b"t"), (LABEL, b"u")], reply=("odd", 7, b"A"))
+    operate(effects, "K", (KEYS.record("odd"),), "", 9000, b"A")
+    answer = await owner.commit(effects)
+
+    digits, *problems = answer.split(b"\n")
+    assert digits == b"0"
+    assert len(problems) == 3
+    assert all(problem.startswith(b"! ") and b"WRONGTYPE" in problem for problem in problems)
+    assert await entries(redis, BOX) == [b"u"]
+    (letter,) = await redis.execute("XRANGE", KEYS.dead, "-", "+")
+    assert letter[1][:4] == [b"d", b"t", b"r", b"mailbox_refused"]
+    assert await owner.commit(turn(state=b"T")) == b"0"
+
+
+async def test_a_client_cannot_delay_more_than_a_shard_may_hold(redis: Connection) -> None:
+    """What waits for its time takes as much memory as what waits for its turn."""
+    batch = Batch(shard=3)
+    for n in range(4):
+        batch.special(b"late", message=str(n), due="+60000")
+
+    assert await batch.send(redis) == [(3, "full", b"shard 3 3")]
+    assert await redis.execute("ZCARD", KEYS.timers(LABEL)) == 3
