@@ -160,6 +160,7 @@ class TestCluster:
             await self._abandon()
             raise
         await self._stack.aclose()
+        self._past.clear()  # whoever keeps the cluster keeps no dead runners with all their actors
         if left:
             raise Leaked("left behind at the end of the cluster:\n" + "\n".join(f"  {each}" for each in left))
 
@@ -210,6 +211,7 @@ class TestCluster:
                 await self._close(client)
         with contextlib.suppress(Exception):
             await self._stack.aclose()
+        self._past.clear()
 
     def _unanswered(self) -> list[str]:
         return [

@@ -123,6 +123,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     clusters = item.stash.get(_CLUSTERS, None)
     if report.failed and clusters is not None and clusters.clusters:
         report.sections.append(("actors", _replay(clusters, trace=bool(item.config.getoption("--actors-trace")))))
+    if report.when == "teardown" and clusters is not None:
+        del item.stash[_CLUSTERS]  # pytest keeps its items to the end
     return report
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import time
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -491,6 +493,19 @@ async def test_nothing_is_left_of_many_clusters(actor_cluster: ActorCluster) -> 
     await asyncio.sleep(0)
 
     assert len(asyncio.all_tasks()) == tasks
+
+
+async def test_a_cluster_that_has_ended_keeps_nothing_of_its_runners(actor_cluster: ActorCluster) -> None:
+    """A session of a thousand tests holds no more than one of ten."""
+    async with actor_cluster(system) as cluster:
+        for key in "abc":
+            await cluster.client.get(Counter, key).add(1)
+        kept = [weakref.ref(cluster.runner(name)) for name in cluster.runners]
+        await cluster.kill("runner-1")
+    await asyncio.sleep(0)
+    gc.collect()
+
+    assert [each() for each in kept] == [None, None]
 
 
 async def test_the_tests_own_error_is_what_is_told(actor_cluster: ActorCluster) -> None:
