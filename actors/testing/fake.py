@@ -42,6 +42,9 @@ from actors.testing.faults import (
     copy_of,
 )
 
+_EARLY = 1e-6
+"""Seconds by which a loop may wake a timer too early: a reply that was passed over then would never be delivered."""
+
 
 class FakeServer:
     """An in-process Redis. A :class:`~actors._redis.connection.Server` of the owner ``""``.
@@ -379,7 +382,7 @@ class _Connection(Pipeline):
             self._replies.clear()
         if self._faults.is_paused(self.owner):
             return
-        now = self.loop.time()
+        now = self.loop.time() + _EARLY
         while self._replies and self._replies[0][0] <= now and not self.closed:
             self.answer(self._replies.popleft()[1])
 

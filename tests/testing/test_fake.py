@@ -347,6 +347,20 @@ async def test_a_delay_keeps_the_order() -> None:
 
 
 @in_virtual_time
+async def test_a_delayed_reply_always_comes() -> None:
+    """Also where its moment and the loop's time differ in their last bit."""
+    server = FakeServer()
+    connection = await connected(server)
+    server.faults.inject(Delays(reply=0.02), times=None)
+    for _ in range(2_000):
+        await asyncio.sleep(0.0017)
+        before = now()
+        await connection.execute("PING")
+
+        assert now() - before == pytest.approx(0.02)
+
+
+@in_virtual_time
 async def test_a_delay_longer_than_patience_is_applied_all_the_same() -> None:
     """The caller has given up, closed and perhaps sent it again elsewhere."""
     server = FakeServer()
