@@ -121,6 +121,10 @@ class Host:
             await self._until(owned, ended, self._turns_ended, world.settings.activation_timeout)
             world.closing.close_shard(owned, "moved")
             await self._until(owned, ended, self._all_closed, world.settings.activation_timeout)
+            # Nothing runs any more that could wait for what comes; and what has come would have to be put somewhere by
+            # commits, one after another, for as long as more does.
+            for reader in self._readers:
+                reader.detach(owned)
             world.committer.flush()
             await self._until(owned, ended, self._all_committed, None)
         finally:
@@ -300,12 +304,17 @@ class Host:
         if shard.waiting_asks:
             return False
         return not any(
-            activation.running or activation.streams or activation.phase in {Phase.LOADING, Phase.CLOSING}
+            activation.running or activation.streams or activation.phase is Phase.LOADING or _runs_its_last(activation)
             for activation in shard.activations.values()
         )
 
     def _all_closed(self, shard: OwnedShard) -> bool:
-        return not any(activation.phase is Phase.CLOSING for activation in shard.activations.values())
+        return not any(_runs_its_last(activation) for activation in shard.activations.values())
 
     def _all_committed(self, shard: OwnedShard) -> bool:
         return not self._world.committer.holds(shard)
+
+
+def _runs_its_last(activation: Activation) -> bool:
+    """Whether its ``on_deactivate`` is under way. Afterwards only its commit is waited for."""
+    return activation.phase is Phase.CLOSING and activation.actor is not None
