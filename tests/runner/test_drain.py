@@ -24,7 +24,7 @@ class Flooded(Actor[Count]):
 
 
 async def test_a_shard_moves_while_its_actors_are_flooded(actor_cluster: ActorCluster) -> None:
-    """What comes during a drain goes to backlogs by commits of their own; the next owner's first turn does not wait for the last of them."""
+    """What comes during a drain goes to backlogs by commits of their own; the next owner does not wait for the last of them."""
     async with actor_cluster(system, runners=2, settings=Settings(shards=2)) as cluster:
         flooded = cluster.client.get(Flooded, "a")
         await flooded.add.tell()
