@@ -12,8 +12,9 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, cast
 
+from actors._redis import scripts
 from actors._redis.channel import Channel
-from actors._redis.faults import GroupExists, NotApplied, RedisFault, Refused, Unknown
+from actors._redis.faults import NotApplied, RedisFault, Refused, Unknown
 from actors._redis.keys import Keys
 from actors.backoff import Backoff
 from actors.clock import Clock
@@ -42,6 +43,7 @@ class Inbox:
         self.entries = 0
         self.late = 0
         self._key = keys.inbox(client)
+        self._script = scripts.load("inbox")
         self._channel = channel
         self._clock = clock
         self._backoff = backoff
@@ -55,11 +57,7 @@ class Inbox:
     async def open(self) -> None:
         """Create the inbox and start reading it."""
         connection = await self._channel.until_up()
-        try:
-            await connection.execute("XGROUP", "CREATE", self._key, "-", "0", "MKSTREAM")
-        except GroupExists:
-            pass
-        await connection.execute("PEXPIRE", self._key, int(LIFE * 1000))
+        await scripts.run(connection, self._script, [self._key], [int(LIFE * 1000)])
         self._renewed = self._clock.boottime()
         self._read()
 
@@ -85,8 +83,9 @@ class Inbox:
     def _on_renewed(self, reply: Any) -> None:
         if reply == 0 and not self._closed:
             # It expired while this process stood still, or the server lost it.
-            self._channel.submit(("XGROUP", "CREATE", self._key, "-", "0", "MKSTREAM"), _ignore)
-            self._channel.submit(("PEXPIRE", self._key, int(LIFE * 1000)), _ignore)
+            connection = self._channel.connection
+            if connection is not None:
+                scripts.submit(connection, self._script, [self._key], [int(LIFE * 1000)], _ignore)
 
     def _on_read(self, reply: Any) -> None:
         if reply is None:
@@ -109,6 +108,7 @@ class Inbox:
         elif not self._closed:
             self._attempt += 1
             delay = self._backoff.delay(self._attempt)
+            self._renewed = -LIFE  # another server may not have it: that is found out with the next read
             if isinstance(reply, (Unknown, Refused)):
                 self._channel.when_up(lambda: self._loop.call_later(delay, self._read))
             elif isinstance(reply, (NotApplied, RedisFault)):

@@ -127,6 +127,8 @@ class Sender:
         self._batch: list[Item] = []
         self._command: tuple[list[Any], list[Any]] = ([], [])
         self._attempt = 0
+        self._doubtful = False
+        """Some try of the batch was never answered, and so may still be applied."""
         self._busy = False
         self._scheduled = False
         self._held = False
@@ -241,6 +243,7 @@ class Sender:
             return
         self._number += 1
         self._attempt = 0
+        self._doubtful = False
         self._command = self._encode(batch)
         self._send()
 
@@ -330,11 +333,16 @@ class Sender:
             self.stale += 1
             self._new_id()
             self._end(STALE)
+        elif isinstance(reply, OutOfMemory) and self._doubtful:
+            # An earlier try of it may yet be applied, under this number: the next batch must not bear it too.
+            self._new_id()
+            self._end(Unknown("an earlier try was not answered, and a later one was refused for want of memory"))
         elif isinstance(reply, OutOfMemory):
             # Refused whole at its first write, and the record still has the number before.
             self._number -= 1
             self._end(reply)
         elif isinstance(reply, (Unknown, NotApplied)):
+            self._doubtful = self._doubtful or isinstance(reply, Unknown)
             self._later(self._again, reply)
         else:
             # A script that failed half-way: nobody knows how far it came.
