@@ -354,7 +354,7 @@ async def test_a_delayed_reply_always_comes() -> None:
     server.faults.inject(Delays(reply=0.02), times=None)
 
     async def wake_often() -> None:
-        while True:
+        while True:  # noqa: ASYNC110 - nothing is waited for but time
             await asyncio.sleep(0.002)
 
     waking = asyncio.ensure_future(wake_often())
