@@ -417,8 +417,7 @@ class ConnectedClient(Client):
             message_id,
             extra=Extra(kind=kind),
         )
-        special = Special(cancel=True) if kind is EnvelopeKind.CANCEL else None
-        self.sender.put(Item(label, encode(envelope), special))
+        self.sender.put(Item(label, encode(envelope), Special(control=True)))
 
     # inside
 

@@ -244,7 +244,7 @@ class Calls:
         )
         record = call.record
         special = Special(
-            cancel=True,
+            control=True,
             record=record.suffix if record is not None else None,
             prefix=record.prefix if record is not None else "",
             waiter=f"{self.inbox.client} {call.number}",

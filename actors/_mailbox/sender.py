@@ -72,7 +72,8 @@ class Special(msgspec.Struct, frozen=True, kw_only=True):
     record_life_ms: int = 0
     message_id: str = ""
     due: str | None = None
-    cancel: bool = False
+    control: bool = False
+    """A word to the owner about a message sent before (a cancellation, credit): it goes in however full the mailbox is."""
 
 
 class Item:
@@ -287,7 +288,7 @@ class Sender:
         if special.record is not None:
             keys.append(self._keys.record(special.record))
             record = len(keys)
-        if special.cancel:
+        if special.control:
             args += ("c", slot, item.payload, record, special.prefix, special.waiter)
             return
         timers = values = 0

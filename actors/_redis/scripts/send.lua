@@ -18,7 +18,8 @@
 --   x    flags... see below            anything else: x, mailbox, payload, label, fence (0: none),
 --        record (0: none), prefix, hash, waiter, record life (ms, 0: until done), message id,
 --        timers (0: at once), timer values, due ("+ms" from now, or ms)
---   c    mailbox, payload, record (0: none), prefix, waiter      a cancellation
+--   c    mailbox, payload, record (0: none), prefix, waiter      a cancellation (kept back while others wait under
+--        the record), or another word to the owner; there is always room for it
 -- Returns -1: stale; else the outcomes of the messages that were not simply appended:
 --   {index, code, detail...} flattened as text "<index> <code> <length>:<detail>".
 local number = ARGV[1]
