@@ -158,6 +158,10 @@ class Transfers:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
+        await self.stop()
+
+    async def stop(self) -> None:
+        """Begin nothing more, and wait for what is under way."""
         self._stopping = True
         await asyncio.gather(*self._tasks)
 
@@ -194,7 +198,10 @@ class Transfers:
             elif chance.random() < self.twins:
                 transfer = account.transfer.options(timeout=self.timeout, idempotency_key=str(number))
                 twin = asyncio.create_task(transfer(*arguments, way, defects))
-                await transfer(*arguments, way, defects)  # sent in this very step, in the order of its number
+                try:
+                    await transfer(*arguments, way, defects)  # sent in this very step, in the order of its number
+                finally:
+                    await asyncio.wait({twin})
                 await twin
             else:
                 await account.transfer.options(timeout=self.timeout)(*arguments, way, defects)

@@ -35,6 +35,11 @@ async def fleet(redis_url: str, tmp_path: Path, request: pytest.FixtureRequest) 
     fleet = Fleet(redis_url, tmp_path)
     yield fleet
     await fleet.close()
+    show_logs(fleet, request)
+
+
+def show_logs(fleet: Fleet, request: pytest.FixtureRequest) -> None:
+    """Print what the runners of a failed test have logged."""
     if request.node.stash.get(FAILED, True):
         print(fleet.logs())
 
