@@ -9,19 +9,22 @@ import time
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import assert_type
 
 import msgspec
 import pytest
 
 from actors._redis.connection import TcpServer
+from actors._redis.faults import CommandFailed
 from actors.actor import Actor
 from actors.errors import AskTimeout, DomainError
+from actors.lifecycle import ServiceFailed
 from actors.message import message
 from actors.settings import Settings
 from actors.system import ActorSystem
 from actors.telemetry.events import HandlerFailed, LeaseExpired, RunnerStarted, ShardAcquired
 from actors.testing.cluster import ActorCluster, Leaked, NotSettled, TestCluster, simulate
-from actors.testing.faults import DropsReply
+from actors.testing.faults import DropsReply, Fails
 
 system = ActorSystem("kit")
 other_code = ActorSystem("kit")
@@ -157,6 +160,7 @@ async def test_the_state_is_what_is_stored(actor_cluster: ActorCluster) -> None:
         counter = cluster.client.get(Counter, "a")
         assert (cluster.state(counter), cluster.is_stored(counter)) == (CounterState(0), False)
 
+        assert_type(cluster.state(counter), CounterState)
         await counter.add(3)
         assert (cluster.state(counter), cluster.is_stored(counter)) == (CounterState(3), True)
 
@@ -517,6 +521,15 @@ async def test_the_tests_own_error_is_what_is_told(actor_cluster: ActorCluster) 
             await cluster.advance(1.0)
             raise ZeroDivisionError
     await asyncio.gather(*calls, return_exceptions=True)
+
+
+async def test_a_runner_that_fails_by_itself_fails_the_test(actor_cluster: ActorCluster) -> None:
+    """Its defects are not taken for a crash that the others make up for."""
+    with pytest.raises(ServiceFailed, match="placement"):
+        async with actor_cluster(system) as cluster:
+            cluster.faults.inject(Fails(CommandFailed("ERR broken")), owner="runner-1", purpose="placement", times=None)
+            await cluster.advance(20.0)
+            await cluster.settled()
 
 
 async def test_a_runner_that_does_not_fit_is_refused_at_its_start(actor_cluster: ActorCluster) -> None:
