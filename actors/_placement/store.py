@@ -59,6 +59,8 @@ class Position(NamedTuple):
     epoch: str
     read: str
     """Last id read; ``0-0`` for none."""
+    sequence: int = 0
+    """Commits that this epoch knows to have been made."""
 
 
 class Event(NamedTuple):
@@ -216,8 +218,8 @@ class PlacementStore:
         """
         names = [self._keys.own, *(self._keys.mailbox(position.shard.label) for position in positions)]
         words: list[str | int] = [incarnation, reader, generation]
-        for shard, epoch, read in positions:
-            words += (shard.label, epoch, read)
+        for shard, epoch, read, sequence in positions:
+            words += (shard.label, epoch, read, sequence)
         status, *answers = await self._run(_REGROUP, names, words)
         return None if status == b"old" else [answer == b"ok" for answer in answers]
 

@@ -240,7 +240,7 @@ class Host:
         for ledger in ledgers:
             assert isinstance(ledger, OwnedShard)
             ms, sequence = ledger.seen
-            positions.append(Position(ledger.id, ledger.epoch, f"{ms}-{sequence}"))
+            positions.append(Position(ledger.id, ledger.epoch, f"{ms}-{sequence}", ledger.sequence))
         store = PlacementStore(await self._world.state.until_up(), self._world.keys)
         return await store.regroup(self._world.runner.incarnation, reader, generation, positions)
 
