@@ -176,12 +176,12 @@ def test_a_field_that_has_no_encoding_is_named_instead() -> None:
 
 
 def test_a_class_that_the_caller_does_not_have() -> None:
-    flat = domain.Flat("app.orders:OutOfStock", msgspec.Raw(b"\x80"), "item=7")
+    flat = domain.Flat("app.orders:KnownElsewhere", msgspec.Raw(b"\x80"), "item=7")
 
     error = domain.from_wire(flat)
 
     assert isinstance(error, RemoteError)
-    assert (error.type_name, error.message) == ("OutOfStock", "item=7")
+    assert (error.type_name, error.message) == ("KnownElsewhere", "item=7")
 
 
 def test_a_class_that_has_moved_is_found_by_its_short_name() -> None:
