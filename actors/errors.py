@@ -275,10 +275,8 @@ class RunnerUnavailable(ClusterError):
     def __init__(self, *, shard: str = "", waited: float = 0.0, actor_type: str = "", key: str = "", method: str = "") -> None:
         self.shard, self.waited = shard, waited
         self.actor_type, self.key, self.method = actor_type, key, method
-        super().__init__(
-            f"{_where(actor_type, key, method)}: no runner owns shard {shard or '?'}{_after(waited)}. "
-            "Start one: actor-runner run module:system"
-        )
+        problem = f"no runner owns shard {shard}" if shard else "no runner of this system has ever run on this Redis"
+        super().__init__(f"{_where(actor_type, key, method)}: {problem}{_after(waited)}. Start one: actor-runner run module:system")
 
 
 class PersistenceFailed(ClusterError):
@@ -294,10 +292,9 @@ class PersistenceFailed(ClusterError):
         self.store, self.problem, self.waited = store, problem, waited
         self.actor_type, self.key, self.method = actor_type, key, method
         where = f"{_where(actor_type, key, method)}: " if actor_type else ""
-        super().__init__(
-            f"{where}{store} did not take it{_after(waited)}: {problem}. "
-            "Is it up, reachable and not full? Then try again, under an idempotency key to be safe"
-        )
+        text = f"{where}{store} did not take it{_after(waited)}: {problem.removesuffix('.')}"
+        hint = "Is it up, reachable and not full? Then try again, under an idempotency key to be safe"
+        super().__init__(text if problem.endswith("?") else f"{text}. {hint}")
 
 
 class RemoteError(ClusterError):
@@ -447,7 +444,7 @@ class ConfigurationError(ClusterError):
 
     def __init__(self, *, setting: str, problem: str, hint: str = "") -> None:
         self.setting, self.problem, self.hint = setting, problem, hint
-        super().__init__(f"{setting} {problem}. {hint}." if hint else f"{setting} {problem}.")
+        super().__init__(f"{setting} {problem}. {hint[0].upper()}{hint[1:]}." if hint else f"{setting} {problem}.")
 
 
 class DomainError(Exception):

@@ -18,6 +18,8 @@ import logging
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Protocol
 
+from actors.errors import ConfigurationError
+
 log = logging.getLogger("actors.lifecycle")
 
 
@@ -103,5 +105,6 @@ async def _guard(service: Service, ready: asyncio.Event, stop_within: float) -> 
     error = task.exception()
     if error is None:
         raise ServiceFailed(service.name, "ended by itself")
-    log.critical("service %s failed", service.name, exc_info=error)
+    if not isinstance(error, ConfigurationError):  # which says all there is to know, to whoever started this
+        log.critical("service %s failed", service.name, exc_info=error)
     raise ServiceFailed(service.name, f"failed: {error!r}") from error

@@ -200,7 +200,11 @@ class MethodSpec:
             return
         where = f"{self._owner.__qualname__}.{self.name}"
         function = inspect.unwrap(self.function)
-        hints = types.hints_of(function, self._owner, self._definer, self._localns)
+        try:
+            hints = types.hints_of(function, self._owner, self._definer, self._localns)
+        except NameError as error:
+            problem = f"{where}: an annotation names {error.name!r}, which is not there at run time. Import it for real"
+            raise NameError(problem, name=error.name) from None
         parameters = list(inspect.signature(self.function).parameters)[1:]
         refs = [types.check(hints[name], f"{where}({name})") for name in parameters]
         returned = hints["return"]
@@ -320,6 +324,12 @@ class Delayed(msgspec.Struct, Generic[P], frozen=True, eq=False):
     def message(self, *args: P.args, **kwargs: P.kwargs) -> Outgoing:
         """Return the message, to be sent with others by ``client.send``."""
         return Outgoing(self.address, self.spec.name, self.spec.encode_args(args, kwargs, self.address.key), self.chosen, self.spec)
+
+    if not TYPE_CHECKING:  # type checkers refuse the call by themselves
+
+        def __call__(self, *_args: Any, **_kwargs: Any) -> Any:
+            """Refuse: nothing can wait for it."""
+            raise TypeError(f"{self.address.type}.{self.spec.name} with after= or at= has no reply to wait for: send it with .tell(…)")
 
     def options(
         self, *, timeout: float | timedelta | None = None, idempotency_key: str | None = None, headers: Mapping[str, str] | None = None

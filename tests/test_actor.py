@@ -446,5 +446,5 @@ def test_an_unregistered_class_says_so() -> None:
     class Unregistered(Actor[None]):
         pass
 
-    with pytest.raises(ConfigurationError, match=r"Unregistered is not registered with any system. decorate it with @system.actor"):
+    with pytest.raises(ConfigurationError, match=r"Unregistered is not registered with any system. Decorate it with @system.actor"):
         registered(Unregistered)

@@ -171,7 +171,7 @@ def test_a_cycle_is_drawn() -> None:
 
 
 def test_a_configuration_error_is_two_sentences() -> None:
-    assert str(ConfigurationError(setting="lease", problem="is 0", hint="set it above 0")) == "lease is 0. set it above 0."
+    assert str(ConfigurationError(setting="lease", problem="is 0", hint="set it above 0")) == "lease is 0. Set it above 0."
 
 
 def test_a_partial_send_keeps_what_became_of_each_message() -> None:

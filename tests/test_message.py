@@ -267,7 +267,8 @@ async def test_a_delayed_message_can_only_be_told(client: Loopback) -> None:
     at = alice(client).deposit.options(idempotency_key="k").options(at=datetime(2030, 1, 1, tzinfo=UTC))
 
     assert type(after) is type(at) is Delayed
-    assert not callable(after)
+    with pytest.raises(TypeError, match=r"no reply to wait for: send it with \.tell"):
+        after(1)  # type: ignore[operator]
     await after.options(headers={"a": "1"}).tell(1)
     assert (client.sent[0].options.after, client.sent[0].options.headers) == (60.0, {"a": "1"})
     assert at.message(1).options.at == datetime(2030, 1, 1, tzinfo=UTC).timestamp()

@@ -284,7 +284,10 @@ class Runner:
             )
         for spec in self.specs.values():
             if spec.shard_group in settings.shard_groups:
-                spec.resolve()
+                try:
+                    spec.resolve()
+                except (TypeError, NameError) as error:
+                    raise ConfigurationError(setting=f"actor type {spec.name}", problem=f"cannot be run: {error}") from error
         loop = world.loop = asyncio.get_running_loop()
         world.runner, world.keys, world.settings, world.specs = self.id, self._keys, settings, self.specs
         world.clock, world.random, world.telemetry = self.clock, self._random, self.telemetry

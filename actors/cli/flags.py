@@ -39,10 +39,10 @@ def documented() -> dict[str, str]:
     return texts
 
 
-def _flag(setting: str, name: str | None = None) -> Parameter:
+def _flag(setting: str, *names: str) -> Parameter:
     (default,) = (field.default for field in msgspec.structs.fields(Settings) if field.name == setting)
     return Parameter(
-        name=name,
+        name=names or None,
         env_var=PREFIX + setting.upper(),
         help=documented().get(setting, ""),
         show_default=lambda _: _shown(default),
@@ -62,7 +62,7 @@ def _shown(default: Any) -> str:
 class SettingFlags:
     """The settings that were given on the command line or in the environment."""
 
-    runner_name: Annotated[str | None, _flag("runner_name", "--name")] = None
+    runner_name: Annotated[str | None, _flag("runner_name", "--name", "--runner-name")] = None
     http_port: Annotated[int | None, _flag("http_port")] = None
     http_host: Annotated[str | None, _flag("http_host")] = None
     log_format: Annotated[Literal["auto", "json", "text"] | None, _flag("log_format")] = None

@@ -8,6 +8,7 @@ import os
 import pkgutil
 import sys
 import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from actors.cli.failure import Usage
@@ -32,6 +33,9 @@ def load_system(target: str) -> ActorSystem:
     name, colon, path = target.partition(":")
     if not name or (colon and not path):
         raise Usage(f"{target!r} names no system", f"give module:attribute, such as {EXAMPLE}")
+    if os.sep in name or Path(name).is_file():
+        dotted = name.removeprefix("./").removesuffix(".py").strip(os.sep).replace(os.sep, ".")
+        raise Usage(f"{name} is a path, not a module", f"did you mean {dotted}:{path or 'system'}? run it from the project's folder")
     here = os.getcwd()  # noqa: PTH109 - sys.path holds text
     if here not in sys.path:
         sys.path.insert(0, here)

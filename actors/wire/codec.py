@@ -176,6 +176,9 @@ class Arguments:
 
     def _wrong_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TypeError:
         name = f"{self.target.actor_type}.{self.target.method}()"
+        known = {parameter.name for parameter in self._parameters}
+        if unknown := next((name for name in kwargs if name not in known), None):
+            return TypeError(f"{name} got an unexpected keyword argument {unknown!r}")
         try:
             self._signature.bind(None, *args, **kwargs)
         except TypeError as error:

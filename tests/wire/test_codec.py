@@ -90,6 +90,7 @@ def test_a_mutable_default_is_not_shared_between_calls() -> None:
         (("bob",), {}, "missing a required"),
         (("bob", 1, "note"), {"must": 1}, "too many positional arguments"),
         (("bob",), {"must": 1, "mst": 2}, "unexpected keyword argument 'mst'"),
+        (("bob",), {"mst": 1}, "unexpected keyword argument 'mst'"),
         ((), {"to": "bob", "must": 1}, "positional.only"),
         (("bob", 1), {"n": 2, "must": 1}, "multiple values for argument 'n'"),
     ],
