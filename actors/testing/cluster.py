@@ -18,8 +18,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 import msgspec
 
-from actors._placement import assignment
-from actors._placement.store import PlacementStore
 from actors._redis.connection import Server
 from actors._redis.keys import Keys
 from actors.actor import Actor, ActorSpec
@@ -52,7 +50,6 @@ SETTLES_WITHIN = 300.0
 EVENTS_KEPT = 20_000
 
 _CLIENT = "client"
-_CONTROL = "cluster"
 _NAMED = 10
 _LEAST, _MOST = 0.001, 0.25
 
@@ -123,7 +120,6 @@ class TestCluster:
         self._network: Network
         self._clock: Clock
         self._view: View
-        self._store: PlacementStore
         self._began = 0.0
 
     # its life
@@ -172,13 +168,7 @@ class TestCluster:
         else:
             self._network = RealNetwork(self._url)
         self._stack.push_async_callback(self._network.close)
-        server = self._network.server
-        connection = await server.connect(_CONTROL, timeout=10.0)
-        self._stack.push_async_callback(connection.close)
-        reading = server.connect_sync(_CONTROL, timeout=10.0)
-        self._stack.callback(reading.close)
-        self._view = View(reading, self.keys)
-        self._store = PlacementStore(connection, self.keys)
+        self._view = View(self._network.execute, self.keys)
         if self._url is not None:
             self._stack.callback(self._view.clear)
         await asyncio.gather(*[self.start(name) for name in self._first])
@@ -315,7 +305,7 @@ class TestCluster:
         ``system``: another version of the code, of the same name. ``settings``: for this runner alone.
         """
         name = name or next(f"runner-{i}" for i in range(1, 1 << 16) if f"runner-{i}" not in self._known())
-        if name in self._processes or name in {_CLIENT, _CONTROL}:
+        if name in self._processes or name == _CLIENT:
             raise ValueError(f"the name {name} is taken")
         self._made += 1
         tag = f"{name}#{self._made}"
@@ -390,10 +380,10 @@ class TestCluster:
         owner = self.owner_of(ref)
         target = to or self._other_than(owner, shard)
         self._member(target)
-        _, raw = await self._store.view()
-        while raw is not None:
-            from_here = self._view.assignment()
-            raw = await self._store.assign(from_here.version, assignment.encode(moved(from_here, shard, target)))
+        while True:
+            stands = self._view.assignment()
+            if self._view.assign(stands, moved(stands, shard, target)):
+                break
         incarnation = self._processes[target].runner.id.incarnation
         await self._until(
             lambda: self._view.record(shard).owner == incarnation and shard in self._processes[target].runner.host.held_shards(),

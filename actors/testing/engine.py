@@ -25,7 +25,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import fakeredis
+try:
+    import fakeredis
+except ModuleNotFoundError:
+    raise ModuleNotFoundError("the test kit needs fakeredis: pip install 'redis-actors[test]'", name="fakeredis") from None
 from fakeredis._commands import COMMANDS_WITH_SUB
 from fakeredis._core import CommandItem, Database
 from fakeredis._helpers import SimpleError

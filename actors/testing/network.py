@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from actors._redis.connection import Server, Target, TcpServer
+from actors._redis.connection import Argument, Server, Target, TcpServer
 from actors.errors import ConfigurationError
 from actors.testing.faults import Faults
 
@@ -19,9 +19,8 @@ from actors.testing.faults import Faults
 class Network(Protocol):
     """The ways from processes to their server, by the processes' names."""
 
-    @property
-    def server(self) -> Server:
-        """The server itself, past everything that can be cut."""
+    def execute(self, *command: Argument) -> Any:
+        """Run a command past everything that can go wrong on the way, and return its reply."""
         ...
 
     @property
@@ -61,6 +60,10 @@ class FakeNetwork:
         from actors.testing.fake import FakeServer  # noqa: PLC0415 - needs fakeredis, and a real server does not
 
         self.server = FakeServer()
+
+    def execute(self, *command: Argument) -> Any:
+        """See :meth:`Network.execute`."""
+        return self.server.execute(*command)
 
     @property
     def faults(self) -> Faults:
@@ -103,9 +106,13 @@ class RealNetwork:
                 problem="is encrypted, and the test kit stands between runners and Redis",
                 hint="use a redis:// or unix:// URL",
             )
-        self.server = TcpServer(self._target)
+        self._aside = TcpServer(self._target).connect_sync("cluster", timeout=10.0)
         self._proxies: dict[str, Proxy] = {}
         self._cut: set[str] = set()
+
+    def execute(self, *command: Argument) -> Any:
+        """See :meth:`Network.execute`."""
+        return self._aside.execute(*command)
 
     @property
     def faults(self) -> Faults:
@@ -149,6 +156,7 @@ class RealNetwork:
         """See :meth:`Network.close`."""
         for proxy in self._proxies.values():
             await proxy.close()
+        self._aside.close()
 
 
 class Proxy:

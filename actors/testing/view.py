@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -11,13 +11,12 @@ from actors._placement import assignment
 from actors._placement.assignment import Assignment
 from actors._placement.ownership import UNOWNED, Record
 from actors._redis import scripts
-from actors._redis.connection import Argument, SyncConnection
+from actors._redis.connection import Argument
 from actors._redis.faults import NoScript
 from actors._redis.keys import Keys
 from actors.ids import ShardId
 from actors.wire.envelope import Envelope, Kind, Unreadable, decode
 
-_DEPTHS = scripts.load("depths")
 _NAMED = 5
 
 
@@ -43,13 +42,10 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
 class View:
     """Reads a system's keys. Nothing here waits: each call returns with Redis' answer."""
 
-    def __init__(self, connection: SyncConnection, keys: Keys) -> None:
-        self._connection = connection
+    def __init__(self, execute: Callable[..., Any], keys: Keys) -> None:
+        """``execute`` runs a command and returns its reply."""
+        self.execute = execute
         self._keys = keys
-
-    def execute(self, *command: Argument) -> Any:
-        """Run any command."""
-        return self._connection.execute(*command)
 
     def record(self, shard: ShardId) -> Record:
         """Return a shard's ownership record."""
@@ -65,6 +61,12 @@ class View:
         """Return the assignment record."""
         return assignment.decode(self.execute("GET", self._keys.assignment))
 
+    def assign(self, seen: Assignment, following: Assignment) -> bool:
+        """Replace the assignment record; false if it is another one by now."""
+        keys = [self._keys.assignment, self._keys.control]
+        status, *_ = self._run("assign", keys, [seen.version, assignment.encode(following)])
+        return bool(status != b"stale")
+
     def state(self, actor_type: str, key: str) -> bytes | None:
         """Return an actor's stored state as it is stored."""
         raw: bytes | None = self.execute("GET", self._keys.state(actor_type, key))
@@ -72,12 +74,7 @@ class View:
 
     def depths(self, labels: Sequence[str]) -> dict[str, tuple[int, int]]:
         """Return the shards in which something waits, with how much in the mailbox and in backlogs. One moment's truth."""
-        keys = [self._keys.backlogs, *(self._keys.mailbox(label) for label in labels)]
-        try:
-            flat = self.execute(*_DEPTHS.command(keys, labels))
-        except NoScript:
-            self.execute("SCRIPT", "LOAD", _DEPTHS.text)
-            flat = self.execute(*_DEPTHS.command(keys, labels))
+        flat = self._run("depths", [self._keys.backlogs, *(self._keys.mailbox(label) for label in labels)], labels)
         counts = zip(labels, flat[1::3], flat[3::3], strict=True)
         return {label: (entries, waiting) for label, entries, waiting in counts if entries or waiting}
 
@@ -115,6 +112,14 @@ class View:
                 )
             letters.append(letter)
         return letters
+
+    def _run(self, name: str, keys: Sequence[Argument], args: Sequence[Argument]) -> Any:
+        script = scripts.load(name)
+        try:
+            return self.execute(*script.command(keys, args))
+        except NoScript:
+            self.execute("SCRIPT", "LOAD", script.text)
+            return self.execute(*script.command(keys, args))
 
     def clear(self) -> None:
         """Delete everything of the system."""
