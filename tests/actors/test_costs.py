@@ -253,6 +253,7 @@ async def test_nothing_of_a_deactivated_actor_stays_in_its_runner(actor_cluster:
     """Neither it, nor its messages, nor what its turns left."""
     gc.collect()
     before = {id(each) for each in gc.get_objects()}  # what other tests keep
+    others = _of_turns()  # of other tests' clusters, some of which were killed
     async with actor_cluster(system) as cluster:
         for _ in range(3):
             await asyncio.gather(*[cluster.client.get(Counter, str(n % 200)).add(1) for n in range(1000)])
@@ -264,6 +265,11 @@ async def test_nothing_of_a_deactivated_actor_stays_in_its_runner(actor_cluster:
         left = [type(each) for each in gc.get_objects() if id(each) not in before]
         assert [kind.__name__ for kind in left if issubclass(kind, Activation | Message | Effects)] == []
         assert all(cluster.runner(name).statistics().resident == 0 for name in cluster.runners)
+
+
+def _of_turns() -> list[object]:
+    gc.collect()
+    return [each for each in gc.get_objects() if isinstance(each, Activation | Message | Effects)]
 
 
 async def test_redis_holds_after_thousands_of_messages_what_it_held_after_ten(actor_cluster: ActorCluster) -> None:
