@@ -86,7 +86,7 @@ _HOMES = {
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
-__all__ = [  # noqa: PLE0604 - every name of _HOMES
+__all__ = [  # noqa: PLE0604 # pyright: ignore[reportUnsupportedDunderAll] - every name of _HOMES
     *_HOME_OF,
 ]
 
