@@ -162,15 +162,16 @@ class ConnectedClient(Client):
         self.inbox = Inbox(self.receiving, self._keys, new_incarnation(self._random), clock=self._clock, backoff=self._backoff())
         self.calls = Calls(self.sender, self.inbox, self.sending, self._keys, self._clock)
         try:
-            await self.sending.open()
-            await self.receiving.open()
-            await self.inbox.open()
-        except RedisFault as fault:
+            async with asyncio.timeout(3 * CONNECTION_TIMEOUT):
+                await self.sending.open()
+                await self.receiving.open()
+                await self.inbox.open()
+                if not self.shards.known:
+                    await self._learn_once()
+        except (RedisFault, TimeoutError) as fault:
             await self._shut()
-            raise PersistenceFailed(problem=str(fault)) from fault
+            raise PersistenceFailed(problem=str(fault) or "it went away while this client connected") from fault
         self._opened = True
-        if not self.shards.known:
-            await self._learn_once()
         return self
 
     async def __aexit__(self, *exc: object) -> None:

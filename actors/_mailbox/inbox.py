@@ -82,7 +82,8 @@ class Inbox:
 
     def _on_renewed(self, reply: Any) -> None:
         if reply == 0 and not self._closed:
-            # It expired while this process stood still, or the server lost it.
+            # It expired while this process stood still, or the server lost it. The next one's ids may be lower.
+            self._last = b"0-0"
             connection = self._channel.connection
             if connection is not None:
                 scripts.submit(connection, self._script, [self._key], [int(LIFE * 1000)], _ignore)

@@ -586,7 +586,8 @@ class Engine:
     def tick(self) -> None:
         """Count time for idle actors."""
         self._tick += 1
-        self.waiting = sum(len(activation.queue) for shard in self._world.shards.values() for activation in shard.activations.values())
+        if self.waiting:
+            self.waiting = sum(len(a.queue) for shard in self._world.shards.values() for a in shard.activations.values())
 
     def forget(self, activation: Activation) -> None:  # noqa: ARG002 - whichever it was
         """An activation was dropped with its shard."""

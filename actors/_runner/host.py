@@ -187,8 +187,12 @@ class Host:
             engine.finish()
 
     def ready(self) -> bool:
-        """Whether there is room for more messages."""
-        room = self._world.engine.waiting < QUEUE_ROOM
+        """Whether there is room for more messages.
+
+        While turns here wait on asks there always is: what they wait for may be among the
+        messages not read yet. Each actor's queue has its bound, beyond it is the backlog.
+        """
+        room = self._world.engine.waiting < QUEUE_ROOM or any(shard.waiting_asks for shard in self._world.shards.values())
         self._full = self._full or not room
         return room
 

@@ -13,7 +13,7 @@ import functools
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
-from actors._redis.faults import RedisFault
+from actors._redis.faults import RedisFault, Unknown
 from actors._runner.activation import Activation, Phase
 from actors._runner.turn import Cut, Turn
 from actors.context import current
@@ -33,6 +33,7 @@ class Loader:
     def __init__(self, world: World) -> None:
         self._world = world
         self._cold: list[Activation] = []
+        self._page = _PAGE
 
     def load(self, activation: Activation) -> bool:
         """Begin to activate a cold actor; true if it is ready at once, else it is pumped when it is."""
@@ -49,7 +50,7 @@ class Loader:
     def flush(self) -> None:
         """Ask for the states of all actors that turned up cold."""
         while self._cold:
-            page, self._cold = self._cold[:_PAGE], self._cold[_PAGE:]
+            page, self._cold = self._cold[: self._page], self._cold[self._page :]
             keys = [activation.state_key or "" for activation in page]
             for activation in page:
                 if activation.spec.options.state_ttl:
@@ -74,6 +75,9 @@ class Loader:
 
     def _loaded(self, page: list[Activation], reply: Any) -> None:
         if isinstance(reply, RedisFault):
+            if isinstance(reply, Unknown):
+                # Perhaps the page was too much to be answered in time.
+                self._page = max(1, len(page) // 2)
 
             def again() -> None:
                 self._cold += [activation for activation in page if activation.phase is Phase.LOADING]
@@ -81,6 +85,7 @@ class Loader:
 
             self._world.state.when_up(lambda: self._world.loop.call_later(0.05, again))
             return
+        self._page = min(_PAGE, self._page * 2)
         engine = self._world.engine
         engine.begin(len(page))
         try:

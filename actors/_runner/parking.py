@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from actors._runner.world import World
 
 _PAGE = 500
+_KINDS = 1000
 
 
 class Parking:
@@ -67,6 +68,8 @@ class Parking:
             effects.call = envelope.reply.call
             effects.answer = encode_notice(error)
         kind = (envelope.type, envelope.method)
+        if len(self._told) > _KINDS:
+            self._told.clear()  # names out of messages: there may be any number
         self._told[kind] += 1
         if self._told[kind] == 1 or self._told[kind] % 1000 == 0:
             world.telemetry.emit(MessagesParked(actor_type=envelope.type, method=envelope.method, count=self._told[kind]))

@@ -60,6 +60,13 @@ class Streams:
         envelope = message.envelope
         world = self._world
         effects = Effects(message.entry, activation)
+        if activation.shard.draining:
+            # Started beside asks that a draining shard still runs: it would hold the drain up, and be interrupted.
+            error = StreamInterrupted(
+                why="its shard moves to another runner", actor_type=envelope.type, key=envelope.key, method=envelope.method
+            )
+            world.failures.fail(activation, message, error)
+            return
         if envelope.reply is None:
             world.settlement.bury(
                 effects,
@@ -227,7 +234,7 @@ class _Stream:
                     await self._drained()
 
     async def _send(self, body: bytes) -> None:
-        while self._room <= 0:
+        while self._room <= 0 and self._failed is None:
             self._more.clear()
             try:
                 async with asyncio.timeout(_STALLED):
@@ -290,6 +297,7 @@ class _Stream:
         elif isinstance(reply, RedisFault):
             # Perhaps sent, perhaps not: going on could double items or skip some.
             self._failed = StreamInterrupted(why=f"Redis did not answer: {reply}", **self.where)
+            self._more.set()
         else:
             self.abandoned = True
             self._world.lose(self.activation.shard, "fenced")
