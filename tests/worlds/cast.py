@@ -30,6 +30,8 @@ deaths: list[Callable[[str], None]] = []
 
 class Lines(msgspec.Struct):
     lines: list[str] = []
+    stamp: int = 0
+    """Another after each run of a note: a state that never was committed can be told by it."""
 
 
 @dataclass
@@ -42,8 +44,10 @@ class Book(Actor[Lines]):
     """Notes what is done to it."""
 
     @message
-    async def note(self, op: str) -> int:
+    async def note(self, op: str, stamp: int = 0) -> int:
         self.state.lines.append(op)
+        runs["notes"] += 1
+        self.state.stamp = runs["notes"]
         return len(self.state.lines)
 
     @message
@@ -71,15 +75,16 @@ class Book(Actor[Lines]):
 
     @message
     async def ask_on(self, op: str, to: list[str], seconds: float = 0.0) -> int:
-        """Ask others at once, equal asks of one actor included; note it with their answers."""
+        """Ask others at once, equal asks of one actor included, with what this one's state says now."""
         runs[op] += 1
         self.state.lines.append(f"{op}({runs[op]}")  # gone again if this run comes to nothing
-        answers = await asyncio.gather(*[self.client.get(Book, key).note(f"{op}?") for key in to])
+        answers = await asyncio.gather(*[self.client.get(Book, key).note(f"{op}?", self.state.stamp) for key in to])
         if seconds:
             await asyncio.sleep(seconds)
         self.state.lines.pop()
         self.state.lines.append(op)
-        return sum(answers) * 0 + len(self.state.lines)
+        assert len(answers) == len(to)
+        return len(self.state.lines)
 
     @message
     async def look_on(self, op: str, to: str) -> int:

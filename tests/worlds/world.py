@@ -88,9 +88,10 @@ PROFILES = {
         ),
         Profile(
             name="asks",
-            weights={"ask_on": 6, "look_on": 2, "note": 2, "tell": 2, "pass_on": 2, "hurried": 1, "cancelled": 1},
-            network=0.02,
-            events=0.8,
+            weights={"pair": 6, "ask_on": 3, "look_on": 1, "note": 2, "tell": 2, "pass_on": 2, "hurried": 1, "cancelled": 1},
+            network=0.03,
+            events=1.0,
+            happenings=("kill", "kill", "pause", "partition", "handoff"),
         ),
         Profile(
             name="drain",
@@ -208,16 +209,16 @@ class World:
             cluster.faults.heal(name)
         if not cluster.runners:
             await cluster.start()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=200)
-            left = [task.get_name() for task in self._tasks if not task.done()]
-            if left:
-                self.wrong.append(f"callers without an outcome: {left}")
+        until = cluster.time + 400
+        while left := [task for task in self._tasks if not task.done()]:  # there may be more of them meanwhile
+            if cluster.time > until:
+                self.wrong.append(f"callers without an outcome: {[task.get_name() for task in left]}")
                 return
+            await asyncio.wait(left, timeout=100)
         await cluster.advance(8.0)
         while True:
             try:
-                await cluster.settled(within=60)
+                await cluster.settled(within=600)  # turns that wait on each other end by their time-outs, one after another
                 break
             except NotSettled as error:
                 self.wrong.append(str(error))
@@ -432,6 +433,16 @@ class World:
         self._either(
             operation, client.get(Book, operation.key).ask_on, operation.op, list(operation.to), self.random.choice([0.0, 0.0, 0.1, 1.0])
         )
+
+    def do_pair(self) -> None:
+        """A note, and at once an ask that tells of it: what is told of must not have been a dream."""
+        key = self.random.choice(self._keys())
+        note, client = self._new("tell", key=key)
+        self._do(note, client.get(Book, key).note.tell(note.op))
+        operation = Operation(f"ask_on-{len(self.operations)}", "ask_on", note.client, key, 0)
+        self.operations.append(operation)
+        operation.to = (self.random.choice([other for other in self._keys() if other != key]),)
+        self._either(operation, client.get(Book, key).ask_on, operation.op, list(operation.to), self.random.choice([0.0, 0.1]))
 
     def do_look_on(self) -> None:
         operation, client = self._new("look_on")
