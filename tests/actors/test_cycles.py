@@ -167,6 +167,24 @@ class Narrow(Actor[Visits]):
         pass
 
 
+@system.actor(mailbox_capacity=1)
+class Flooded(Actor[Visits]):
+    """So busy that what comes is out of its sight until its turn is over."""
+
+    @message
+    async def add(self, text: str) -> None:
+        self.state.entries.append(text)
+
+    @message
+    async def cross(self, other: str, delay: float) -> str:
+        await asyncio.sleep(delay)
+        try:
+            await self.client.get(Flooded, other).add(self.key)
+        except CallCycle as error:
+            return " ".join(error.chain)
+        return "passed"
+
+
 @system.actor
 class Mirror(Actor[None]):
     @message
@@ -438,6 +456,24 @@ async def test_a_message_that_came_back_in_is_not_run_again_from_the_backlog(act
         assert len(seen) == 12
         assert cluster.state(narrow).entries == ["first", *["outer", "after"] * 12]
         assert cluster.dead_letters() == []
+
+
+async def test_a_cycle_is_seen_deep_in_a_backlog(actor_cluster: ActorCluster) -> None:
+    """The newer call lay there, out of memory, before the older turn began to wait on its sender."""
+    async with actor_cluster(system) as cluster:
+        a, b = cluster.client.get(Flooded, "a"), cluster.client.get(Flooded, "b")
+        older = asyncio.create_task(a.cross("b", 5.0))
+        await cluster.advance(0.1)
+        newer = asyncio.create_task(b.cross("a", 1.0))
+        for number in range(5):
+            await a.add.tell(str(number))
+        began = cluster.time
+
+        assert (await newer, await older) == ("Flooded/b Flooded/a", "passed")
+        assert cluster.time - began < 6.0
+        await cluster.settled()
+        assert cluster.state(a).entries == list("01234")
+        assert cluster.state(b).entries == ["a"]
 
 
 # hooks
