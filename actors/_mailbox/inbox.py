@@ -74,19 +74,18 @@ class Inbox:
         now = self._clock.boottime()
         if now - self._renewed > LIFE / 4:
             self._renewed = now
-            self._channel.submit(("PEXPIRE", self._key, int(LIFE * 1000)), self._on_renewed)
+            # By its text, and before the read: a server that has lost the inbox has lost its scripts too, and what is
+            # sent behind a blocking read waits for it, while every answer that comes meanwhile is gone.
+            self._channel.submit(("EVAL", self._script.text, 1, self._key, int(LIFE * 1000)), self._on_renewed)
         if self.entries - self._trimmed >= TRIM_EVERY:
             self._trimmed = self.entries
             self._channel.submit(("XTRIM", self._key, "MINID", self._last), _ignore)
         self._channel.submit(("XREAD", "COUNT", _COUNT, "BLOCK", int(BLOCK * 1000), "STREAMS", self._key, self._last), self._on_read)
 
     def _on_renewed(self, reply: Any) -> None:
-        if reply == 0 and not self._closed:
-            # It expired while this process stood still, or the server lost it. The next one's ids may be lower.
+        if reply == 0:
+            # It expired while this process stood still, or the server lost it. The new one's ids may be lower.
             self._last = b"0-0"
-            connection = self._channel.connection
-            if connection is not None:
-                scripts.submit(connection, self._script, [self._key], [int(LIFE * 1000)], _ignore)
 
     def _on_read(self, reply: Any) -> None:
         if reply is None:

@@ -2,13 +2,15 @@
 --
 -- Keeps: the death of a process is charged only to messages that had started in it. A mark
 -- counts once per epoch, and only while its entry still exists; a release or a re-acquire by
--- a living owner takes that epoch's marks back. Running it again changes nothing.
+-- a living owner takes that epoch's marks back. Running it again changes nothing. The first write
+-- is never refused for lack of memory, or a full server could not be drained after a takeover.
 --
 -- KEYS[1] own hash  KEYS[2] marks  KEYS[3] mailbox  KEYS[4...] the backlog each entry may be in
 -- ARGV[1] label  ARGV[2] "<inc> <epoch> "  ARGV[3] epoch  ARGV[4...] entry ids
 -- Returns {"fenced"}, or the count of each entry (0: it does not exist any more).
 local value = redis.call('HGET', KEYS[1], ARGV[1]) or ''
 if string.sub(value, 1, #ARGV[2]) ~= ARGV[2] then return { 'fenced' } end
+redis.call('HDEL', KEYS[2], '')
 local counts = {}
 for i = 4, #ARGV do
   local entry = ARGV[i]
