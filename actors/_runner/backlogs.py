@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from actors._mailbox.commit import Effects, operate
 from actors._redis.faults import RedisFault
-from actors._runner.activation import Activation, Message, Phase
+from actors._runner.activation import Activation, Message, Phase, entry_order
 from actors.wire.envelope import Unreadable, decode
 
 if TYPE_CHECKING:
     from actors._runner.shard import OwnedShard
     from actors._runner.world import World
+
+
+_PAGE = 500
 
 
 class Backlogs:
@@ -130,6 +133,32 @@ class Backlogs:
             engine.settle_drain(activation.shard)
         finally:
             engine.finish()
+
+    def search(self, activation: Activation, show: Callable[[Message], object], after: bytes = b"") -> bool:
+        """Show what waits in a backlog and is not in memory; false if a page of it is on its way there just now."""
+        if id(activation) in self._loading:
+            return False
+        self._world.state.submit(
+            ("XRANGE", self._key(activation), b"(" + (after or activation.after), "+", "COUNT", _PAGE),
+            functools.partial(self._searched, activation, show),
+        )
+        return True
+
+    def _searched(self, activation: Activation, show: Callable[[Message], object], reply: Any) -> None:
+        if isinstance(reply, RedisFault) or activation.phase is Phase.GONE or id(activation) in self._loading:
+            return
+        for entry, fields in reply:
+            if entry in activation.inside or entry_order(entry) <= entry_order(activation.after):
+                continue  # in memory by now, or handled since
+            try:
+                envelope = decode(fields[1], max_depth=self._world.settings.max_depth)
+            except Unreadable:
+                continue
+            method = activation.spec.methods.get(envelope.method)
+            if method is not None:
+                show(Message(entry, envelope, fields[1], method))
+        if len(reply) == _PAGE:
+            self.search(activation, show, reply[-1][0])
 
     def _gather_move(self, activation: Activation, messages: Sequence[Message]) -> None:
         shard = activation.shard

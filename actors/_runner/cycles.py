@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from actors._runner.world import World
 
 
+_PATIENCE = 0.25
+"""Seconds a turn waits on an ask before its actor's backlog is searched."""
+
+
 class Cycles:
     """Finds calls that would wait on themselves, and fails them."""
 
@@ -28,6 +32,7 @@ class Cycles:
         self._world = world
         self._engine = world.engine
         self._failures = world.failures
+        self._searching: set[Activation] = set()
 
     def found(self, activation: Activation, message: Message) -> bool:
         """Look whether an ask that waits in the queue, or goes to the backlog, waits on itself; true if that settled it."""
@@ -56,6 +61,28 @@ class Cycles:
         """A turn begins to wait on an ask: what is queued behind it may now wait on itself."""
         if activation.queue and any(message.envelope.extra is not None for message in activation.queue):
             self._world.loop.call_soon(self._look, activation)
+        if activation.more and activation not in self._searching:
+            # Its backlog may hold a call that waits for this turn. Most turns are over before it is worth a look.
+            self._searching.add(activation)
+            self._world.loop.call_later(_PATIENCE, self._search, activation)
+
+    def _search(self, activation: Activation) -> None:
+        self._searching.discard(activation)
+        waits = any(turn.waiting_on for turn in activation.running) or activation.hook is not None
+        if activation.phase is Phase.GONE or not activation.more or not waits:
+            return
+        if not self._world.backlogs.search(activation, lambda message: self._shown(activation, message)):
+            self.begins(activation)
+
+    def _shown(self, activation: Activation, message: Message) -> None:
+        extra = message.envelope.extra
+        if extra is None or not extra.chain:
+            return
+        self._engine.begin()
+        try:
+            self.found(activation, message)
+        finally:
+            self._engine.finish()
 
     def _look(self, activation: Activation) -> None:
         if activation.phase is Phase.GONE:
