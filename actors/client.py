@@ -8,6 +8,7 @@ cancelled cancels its call and disturbs nobody else: no caller ever touches a co
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import AsyncGenerator, Mapping
 from random import Random
 from typing import TYPE_CHECKING, Self
@@ -25,18 +26,18 @@ from actors._placement.facts import shard_counts
 from actors._placement.shards import Shards
 from actors._redis.channel import Channel
 from actors._redis.connection import Server
-from actors._redis.faults import RedisFault
+from actors._redis.faults import NoPermission, RedisFault
 from actors._redis.keys import Keys
 from actors.actor import make_ref
 from actors.backoff import Backoff
 from actors.clock import Clock
-from actors.errors import ClusterError, MailboxFull, PartialSend, PersistenceFailed, RunnerUnavailable
+from actors.errors import ClusterError, ConfigurationError, MailboxFull, PartialSend, PersistenceFailed, RunnerUnavailable
 from actors.ids import IdSource, new_incarnation
 from actors.message import NO_OPTIONS, A, Kind, Outgoing, Receipt, current
 from actors.settings import Settings
 from actors.telemetry.hooks import NO_SPAN, SendSpan, Telemetry
 from actors.telemetry.meters import SendMeter
-from actors.wire.envelope import Envelope, Extra, Record, ReplyTo, encode
+from actors.wire.envelope import Envelope, Extra, Link, Record, ReplyTo, encode
 from actors.wire.envelope import Kind as EnvelopeKind
 from actors.wire.reply import is_item
 
@@ -168,6 +169,11 @@ class ConnectedClient(Client):
                 await self.inbox.open()
                 if not self.shards.known:
                     await self._learn_once()
+        except NoPermission as fault:
+            await self._shut()
+            raise ConfigurationError(
+                setting="the Redis user", problem=f"lacks a right that every client needs: {fault}", hint="docs/operations.md lists them"
+            ) from fault
         except (RedisFault, TimeoutError) as fault:
             await self._shut()
             raise PersistenceFailed(problem=str(fault) or "it went away while this client connected") from fault
@@ -306,6 +312,9 @@ class ConnectedClient(Client):
         raise PartialSend(results=results)
 
     async def _store(self, outgoing: tuple[Outgoing, ...]) -> list[Receipt | ClusterError]:
+        for call in outgoing:
+            if not isinstance(call, Outgoing):  # pyright: ignore[reportUnnecessaryIsInstance] # not everybody checks types
+                raise not_outgoing(call)
         timeout = max(call.options.timeout or self._settings.ask_timeout for call in outgoing)
         if not self.shards.known:
             await self._until_known(outgoing[0], timeout)
@@ -366,8 +375,8 @@ class ConnectedClient(Client):
         self._meter(call).sent += 1
         return Told(self.shards.label(address.type, address.key), payload, special, group, index, call, message_id)
 
-    async def stream(self, call: Outgoing, /) -> AsyncGenerator[bytes, None]:
-        """See :meth:`Client.stream`."""
+    async def stream(self, call: Outgoing, /, *, chain: tuple[Link, ...] = ()) -> AsyncGenerator[bytes, None]:
+        """See :meth:`Client.stream`. ``chain``: the turns that wait for it."""
         timeout = call.options.timeout or call.spec.timeout or self._settings.ask_timeout
         if not self.shards.known:
             await self._until_known(call, timeout)
@@ -383,7 +392,7 @@ class ConnectedClient(Client):
             self._settings,
             reply=ReplyTo(self.inbox.client, number),
             budget=budget_ms(timeout),
-            extra=Extra(headers=headers) if headers is not None else None,
+            extra=Extra(headers=headers, chain=chain) if headers is not None or chain else None,
         )
         if not self.sender.put(Requested(label, payload, items, call)):
             span.end()
@@ -483,3 +492,11 @@ class ConnectedClient(Client):
 def _no_room(call: Outgoing, sender: Sender) -> MailboxFull:
     """Return the error for a message that cannot even be queued in this process."""
     return MailboxFull(scope="process", limit=QUEUE_LIMIT, depth=sender.queued, actor_type=call.address.type, key=call.address.key)
+
+
+def not_outgoing(call: object) -> TypeError:
+    """Return the error for something that cannot be sent, with the way to write it."""
+    if inspect.iscoroutine(call):
+        call.close()  # it would be reported as never awaited, far from here
+        return TypeError("send() takes messages, not calls: write ref.method.message(…) in place of ref.method(…)")
+    return TypeError(f"send() takes messages made by ref.method.message(…), not {type(call).__name__}")

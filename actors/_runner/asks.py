@@ -90,17 +90,7 @@ class TurnClient(Client):
         turn, world = self._turn, self._world
         self._check(call, asks=True)
         activation = turn.activation
-        message = turn.message
-        extra = message.envelope.extra if message is not None else None
-        chain = extra.chain if extra is not None else ()
-        if len(chain) >= world.settings.max_call_depth:
-            raise CallTooDeep(
-                limit=world.settings.max_call_depth,
-                chain=[f"{link.type}/{link.key}" for link in chain],
-                actor_type=call.address.type,
-                key=call.address.key,
-                method=call.method,
-            )
+        chain = self._chain(call)
         if activation.uncommitted:
             acknowledged = world.loop.create_future()
             activation.asks_waiting.append(acknowledged)
@@ -113,7 +103,6 @@ class TurnClient(Client):
         record, life = self._record(call)
         message_id = world.ids.next()
         address = call.address
-        link = Link(activation.address.type, activation.address.key, turn.message_id)
         calls = world.calls
         under_way = Call(
             calls, calls.number(), world.label_of(address.type, address.key), address.type, address.key, call.method, message_id, timeout
@@ -127,7 +116,7 @@ class TurnClient(Client):
             world.settings,
             reply=ReplyTo(world.inbox.client, under_way.number),
             budget=budget_ms(timeout),
-            extra=Extra(headers=headers, chain=(*chain, link), record=record),
+            extra=Extra(headers=headers, chain=chain, record=record),
         )
         self._count(call, payload)
         target = (address.type, address.key)
@@ -171,7 +160,23 @@ class TurnClient(Client):
     def stream(self, call: Outgoing, /) -> AsyncGenerator[bytes, None]:
         """Ask for a streaming reply. It is not part of the turn: nothing of it is remembered for a re-run."""
         self._check(call, asks=True)
-        return self._world.client.stream(call)
+        return self._world.client.stream(call, chain=self._chain(call))
+
+    def _chain(self, call: Outgoing) -> tuple[Link, ...]:
+        """Return the turns that wait for ``call``, this one last. ``CallTooDeep`` if they are too many."""
+        turn, limit = self._turn, self._world.settings.max_call_depth
+        extra = turn.message.envelope.extra if turn.message is not None else None
+        chain = extra.chain if extra is not None else ()
+        address = turn.activation.address
+        if len(chain) >= limit:
+            raise CallTooDeep(
+                limit=limit,
+                chain=[f"{link.type}/{link.key}" for link in chain],
+                actor_type=call.address.type,
+                key=call.address.key,
+                method=call.method,
+            )
+        return (*chain, Link(address.type, address.key, turn.message_id))
 
     def _record(self, call: Outgoing) -> tuple[Record | None, int]:
         turn = self._turn

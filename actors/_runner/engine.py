@@ -205,7 +205,10 @@ class Engine:
             return True
         if shard.ending or not shard.waiting_asks:
             return False
-        return activation.more or any(message.envelope.extra is not None and message.envelope.extra.chain for message in activation.queue)
+        return activation.more or any(
+            message.envelope.extra is not None and message.envelope.extra.chain and message.method.kind is not MethodKind.STREAM
+            for message in activation.queue
+        )
 
     def _comes_back(self, activation: Activation, message: Message) -> bool:
         """Whether the next message is one that the running turn waits for; then it is seen to."""

@@ -15,6 +15,7 @@ from actors.client import STREAM_WINDOW
 from actors.context import current_context
 from actors.errors import (
     AskTimeout,
+    CallCycle,
     ClusterError,
     DomainError,
     MalformedMessage,
@@ -130,6 +131,11 @@ class Market(Actor[Quotes]):
         async for number in self.client.get(Market, key).count(upto):
             total += number
         return total
+
+    @message
+    async def total_of_prices(self, key: str) -> int:
+        """A turn that reads a stream which asks back."""
+        return sum([sum(prices) async for prices in self.client.get(Market, key).ask_on([self.key])])
 
     @message
     async def large(self, sizes: list[int]) -> AsyncIterator[str]:
@@ -462,3 +468,15 @@ async def test_a_stream_asked_for_while_the_actor_is_busy_begins_when_it_may(act
         assert isinstance(await outcome(anext(market.count.options(timeout=2.0)(3))), ClusterError)
         cluster.server.start()
         assert (await consumed(market.count(3)))[0] == [0, 1, 2]
+
+
+async def test_a_stream_that_would_wait_on_itself_fails_at_once(actor_cluster: ActorCluster) -> None:
+    """A turn that reads its own actor's stream, or one that asks back."""
+    async with actor_cluster(system) as cluster:
+        market = cluster.client.get(Market, "a")
+        began = cluster.time
+        assert isinstance(await outcome(market.total("a", 3)), CallCycle)
+        assert isinstance(await outcome(market.total_of_prices("b")), CallCycle)
+
+        assert cluster.time - began < 0.5
+        assert await market.current() == []
