@@ -8,6 +8,8 @@ runs, never at import.
 
 from __future__ import annotations
 
+import difflib
+import logging
 import socket
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -17,6 +19,8 @@ import msgspec
 from actors.errors import ConfigurationError
 
 PREFIX = "ACTORS_"
+
+log = logging.getLogger("actors.settings")
 
 LogFormat = Literal["auto", "json", "text"]
 Durability = Literal["memory", "aof", "aof-always"]
@@ -148,9 +152,17 @@ def _require(holds: bool, name: str, value: object, wanted: str) -> None:  # noq
 def from_environment(base: Settings, environ: Mapping[str, str]) -> Settings:
     """Return ``base`` overridden by the ``ACTORS_…`` variables in ``environ``.
 
-    Raises :class:`ConfigurationError` naming the variable whose value does not fit.
+    Raises :class:`ConfigurationError` naming the variable whose value does not fit; a name
+    that is nearly a setting's is warned of.
     """
     changes: dict[str, Any] = {}
+    names = {PREFIX + field.name.upper() for field in msgspec.structs.fields(Settings)}
+    for variable in environ:
+        if variable.startswith(PREFIX) and variable not in names:
+            # Others begin so too (ACTORS_REDIS_URL): only what is nearly a setting's name is a slip.
+            close = difflib.get_close_matches(variable, names, n=1, cutoff=0.85)
+            if close:
+                log.warning("%s is no setting and has no effect. Did you mean %s?", variable, close[0])
     for field in msgspec.structs.fields(Settings):
         text = environ.get(PREFIX + field.name.upper())
         if text is None:

@@ -26,6 +26,7 @@ from actors.errors import ConfigurationError
 from actors.message import A
 from actors.settings import Settings, from_environment
 from actors.telemetry.hooks import Telemetry
+from actors.telemetry.logs import EventLog
 from actors.telemetry.recorder import Recorder
 from actors.telemetry.tracing import tracer
 
@@ -196,7 +197,7 @@ class ActorSystem:
             name=name,
             clock=clock or SystemClock(),
             random=random or SystemRandom(),
-            telemetry=telemetry or Recorder(tracer=tracer()),
+            telemetry=telemetry or Recorder(tracer=tracer(), sinks=[EventLog()]),
             strict=strict,
             http=http,
         )

@@ -9,6 +9,7 @@ handler; connections close last.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
@@ -21,6 +22,7 @@ import msgspec
 from actors._mailbox.commit import Limits
 from actors._mailbox.committer import Committer
 from actors._placement.membership import Member
+from actors._placement.probe import probe
 from actors._placement.service import PlacementService
 from actors._redis.channel import Channel
 from actors._redis.connection import Server
@@ -349,6 +351,11 @@ class Runner:
         except RedisFault as fault:
             raise PersistenceFailed(problem=str(fault)) from fault
         await self.read_clock()
+        if not self._server.virtual:
+            # Before anything of ours is asked for: a right that is missing is named here, and nowhere else.
+            # Anything else that is the matter is met again, and waited out, when this runner joins.
+            with contextlib.suppress(RedisFault):
+                await probe(await world.state.until_up(), self._keys, self.id.incarnation)
         await world.client.__aenter__()
         world.ids, world.inbox, world.calls = world.client.ids, world.client.inbox, world.client.calls
         world.client.shards.learn(dict.fromkeys(settings.shard_groups, settings.shards))
