@@ -12,7 +12,7 @@ import pytest
 from actors._mailbox.dead_letters import DeadLetters
 from actors._redis.connection import SyncConnection
 from actors.client import Client
-from actors.errors import IdempotencyConflict, MailboxFull, PersistenceFailed
+from actors.errors import AskTimeout, ClusterError, IdempotencyConflict, MailboxFull, PersistenceFailed, RunnerUnavailable
 from actors.system import replaced
 from tests.integration.cast import Counter, Notes
 from tests.integration.fleet import ROOT, Fleet, RunnerProcess, eventually, until
@@ -242,6 +242,27 @@ async def test_garbage_in_a_mailbox_is_set_aside_and_what_is_behind_it_runs(
     assert len(letters) == len(garbage)
     assert all(letter.reason and letter.error for letter in letters)
     assert redis.execute("XLEN", KEYS.mailbox("default.0")) == 0
+
+
+async def test_an_ask_that_nobody_waits_for_any_more_never_runs(fleet: Fleet, client: Client, redis: SyncConnection) -> None:
+    """Its deadline passed, or its caller was cancelled, while no runner owned the shard."""
+    (first,) = await fleet.start("r0")
+    late, cancelled, kept = (client.get(Counter, key) for key in ("late", "cancelled", "kept"))
+    assert await late.add(0) + await cancelled.add(0) + await kept.add(0) == 0
+    first.kill()
+    await first.ended()
+    call = asyncio.create_task(cancelled.add(1))
+    await kept.add.tell(1)
+    with pytest.raises(ClusterError) as missed:
+        await late.add.options(timeout=0.3)(1)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    await kept.add.tell(1)
+    await fleet.start("r1")
+
+    assert isinstance(missed.value, AskTimeout | RunnerUnavailable)
+    assert [await counter.value() for counter in (late, cancelled, kept)] == [0, 0, 2]
 
 
 @pytest.mark.chaos

@@ -14,6 +14,7 @@ from actors.client import Client
 from tests.integration.bank import Transfers
 from tests.integration.cast import Counter, Notes, boottime
 from tests.integration.fleet import Fleet, until
+from tests.integration.profile_new import Profile
 from tests.integration.proxy import Proxy, runs
 from tests.integration.pulses import SHARDS, Pulses, balanced, key_in, owners, percentile
 from tests.integration.system import KEYS, LEASE
@@ -94,6 +95,31 @@ async def test_a_shard_that_is_handed_over_is_silent_for_a_quarter_of_a_second_a
 
     assert not pulses.errors
     assert min(rounds) <= GAP
+
+
+async def test_a_rolling_deploy_of_the_next_version_fails_no_ask(fleet: Fleet, client: Client, redis: SyncConnection, seed: int) -> None:
+    """Each runner is replaced by one whose code has a field and a method more, under load; what only the new code knows waits for it."""
+    alive = await fleet.start("old0", "old1", "old2", version="old")
+    profiles = [client.get(Profile, f"p{number}") for number in range(40)]
+    load, early = Transfers(client, seed), list[asyncio.Task[str]]()
+    async with load:
+        for round_ in range(3):
+            await asyncio.gather(*[profile.rename(f"name {round_}") for profile in profiles])
+            leaver = alive.pop(0)
+            alive += await fleet.start(f"new{round_}", version="new")
+            early += [asyncio.create_task(profile.reach.options(timeout=60)(f"{round_}@example.org")) for profile in profiles]
+            leaver.terminate()
+            assert await leaver.ended() == 0
+            await load.go_on(50)
+        assert set(await asyncio.gather(*early)) == {"new"}
+        await balanced(redis, [runner.incarnation for runner in alive])
+    audit = await load.audit()
+
+    assert not load.errors
+    assert audit.clean, audit
+    states = await asyncio.gather(*[profile.all() for profile in profiles])
+    assert {state.name for state in states} == {"name 2"}
+    assert all(state.email for state in states)
 
 
 async def test_a_runner_told_to_end_lets_its_handlers_finish_and_runs_nothing_twice(fleet: Fleet, client: Client, tmp_path: Path) -> None:
