@@ -290,7 +290,7 @@ class Calls:
         if not isinstance(reply, bytes):
             self._verdict(call, None if isinstance(reply, RedisFault) else 0)
             return
-        owner = reply.split(b" ", 1)[0].decode()
+        owner = reply.split(b" ", 1)[0].decode(errors="replace")
         if owner == "-":
             self._verdict(call, 0)
             return

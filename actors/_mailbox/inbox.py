@@ -29,6 +29,7 @@ TRIM_EVERY = 64
 """Entries read between two trims; a commit's answers to one client are one entry."""
 
 _COUNT = 500
+_DIGITS = 20
 
 Waiter = Callable[[bytes], None]
 """Called with each answer to one call. It takes itself off the inbox when that was the last."""
@@ -99,7 +100,8 @@ class Inbox:
                 self._last = entry_id
                 self.entries += 1
                 for at in range(0, len(fields), 2):
-                    waiter = waiting.get(int(fields[at]))
+                    number = fields[at]
+                    waiter = waiting.get(int(number)) if number.isdigit() and len(number) < _DIGITS else None
                     if waiter is None:
                         self.late += 1
                     else:

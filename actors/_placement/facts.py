@@ -52,7 +52,9 @@ def missing(recorded: Mapping[str, str], own: Mapping[str, str]) -> dict[str, st
 
 def shard_counts(recorded: Mapping[str, str]) -> dict[str, int]:
     """Return the number of shards of each shard group."""
-    return {name.removeprefix(_SHARDS): int(value) for name, value in recorded.items() if name.startswith(_SHARDS) and value.isdigit()}
+    return {
+        name.removeprefix(_SHARDS): int(value[:6]) for name, value in recorded.items() if name.startswith(_SHARDS) and value[:6].isdigit()
+    }
 
 
 def _readable(version: str, wire: tuple[int, int]) -> bool:

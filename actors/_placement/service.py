@@ -46,7 +46,7 @@ from actors._placement.renewal import Needs, Renewal, Renewals, RenewalTask, Ren
 from actors._placement.standing import Standing
 from actors._placement.store import BATCH, Event, PlacementStore, Renewed, Wanted, renewal
 from actors._redis.connection import Server
-from actors._redis.faults import NotApplied, Unknown
+from actors._redis.faults import CommandFailed, NotApplied, ScriptFailed, Unknown
 from actors._redis.keys import Keys
 from actors.clock import Clock
 from actors.ids import ShardId
@@ -551,7 +551,7 @@ class PlacementService:
                 continue
             if self._leaving or not self.lease.trusted():
                 break
-            answers = await store.acquire(self.member.incarnation, [Wanted(shard, seen[shard], group) for shard, group in groups])
+            answers = await self._try_to_acquire(store, [Wanted(shard, seen[shard], group) for shard, group in groups])
             if answers is None or not self.lease.trusted():
                 # Gone by Redis' word, or by our own clock. What was taken is taken anew, or given back.
                 if answers is None and self._renewal is not None:
@@ -560,6 +560,23 @@ class PlacementService:
                 break
             await self._accept(answers, seen, taken)
         self._note_takeovers(taken)
+
+    async def _try_to_acquire(self, store: PlacementStore, wanted: Sequence[Wanted]) -> list[Acquired] | None:
+        """Acquire; a shard of which Redis holds what it should not (keys of another type) keeps no others from it."""
+        try:
+            return await store.acquire(self.member.incarnation, wanted)
+        except (CommandFailed, ScriptFailed) as fault:
+            if len(wanted) == 1:
+                log.warning("shard %s cannot be taken, because of what Redis holds of it: %s", wanted[0].shard.label, fault)
+                self._look_again(self._liveness.every)
+                return []
+            answers: list[Acquired] = []
+            for each in wanted:
+                more = await self._try_to_acquire(store, [each])
+                if more is None:
+                    return None
+                answers += more
+            return answers
 
     async def _accept(self, answers: Sequence[Acquired], seen: Mapping[ShardId, Record], taken: dict[str, int]) -> None:
         grants = [answer for answer in answers if isinstance(answer, Grant)]
@@ -609,7 +626,7 @@ class PlacementService:
                     self._doubt_all()
                     self._look_now()
                 events = await store.events(self._last_event, wait=BLOCK)
-            except (NotApplied, Unknown) as fault:
+            except (NotApplied, Unknown, CommandFailed) as fault:
                 failures += 1
                 self._news.judge(fault)
                 await self._clock.sleep(backoff.delay(failures))

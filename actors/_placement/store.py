@@ -172,17 +172,17 @@ class PlacementStore:
         """Return the ownership records: of ``shards``, or all there are."""
         if shards is None:
             flat = await self._connection.execute("HGETALL", self._keys.own)
-            return {ShardId.parse(label.decode()): Record.parse(text.decode()) for label, text in _pairs(flat)}
+            return {shard: _record(text) for label, text in _pairs(flat) if (shard := _shard(label)) is not None}
         if not shards:
             return {}
         texts = await self._connection.execute("HMGET", self._keys.own, *(shard.label for shard in shards))
-        return {shard: UNOWNED if text is None else Record.parse(text.decode()) for shard, text in zip(shards, texts, strict=True)}
+        return {shard: UNOWNED if text is None else _record(text) for shard, text in zip(shards, texts, strict=True)}
 
     async def acquire(self, incarnation: str, wanted: Sequence[Wanted]) -> list[Acquired] | None:
         """Take shards; one answer each, in order. None, with nothing changed, when our own lease is gone."""
         keys = self._keys
         names = [keys.own, keys.lease(incarnation)]
-        words = [incarnation]
+        words: list[str | bytes] = [incarnation]
         for shard, seen, group in wanted:
             label = shard.label
             names += (
@@ -193,7 +193,7 @@ class PlacementStore:
                 keys.streams(label),
                 keys.timers(label),
             )
-            words += (label, seen.text, group)
+            words += (label, seen.text.encode(errors="surrogateescape"), group)
         status, *answers = await self._run(_ACQUIRE, names, words)
         if status == b"lease":
             return None
@@ -296,7 +296,7 @@ def ms(seconds: float) -> int:
 def _acquired(shard: ShardId, answer: Sequence[Any]) -> Acquired:
     status = answer[0]
     if status == b"moved":
-        return Moved(shard, Record.parse(answer[1].decode()))
+        return Moved(shard, _record(answer[1]))
     if status == b"alive":
         return OwnerAlive(shard)
     _, token, held, marks, streams, due = answer
@@ -309,8 +309,31 @@ def _acquired(shard: ShardId, answer: Sequence[Any]) -> Acquired:
         held=dict(_pairs(held)),
         marks=dict(_pairs(marks)),
         streams=dict(_pairs(streams)),
-        next_timer=int(float(due)) if due else None,
+        next_timer=_time(due),
     )
+
+
+def _shard(label: bytes) -> ShardId | None:
+    """Read a shard's label; None for what is none."""
+    try:
+        return ShardId.parse(label.decode())
+    except ValueError:
+        return None
+
+
+def _record(raw: bytes) -> Record:
+    """Read an ownership record. One that cannot be read is nobody's: whoever acquires the shard replaces it."""
+    text = raw.decode(errors="surrogateescape")
+    try:
+        return Record.parse(text)
+    except ValueError:
+        return UNOWNED._replace(text=text)
+
+
+def _time(raw: bytes) -> int | None:
+    """Read when the first timer is due; None for none, or for none that ever comes."""
+    due = float(raw or "inf")
+    return None if due == float("inf") else max(int(max(due, 0.0)), 0)
 
 
 def _event(entry: bytes, flat: Sequence[bytes]) -> Event:

@@ -60,9 +60,9 @@ class Backlogs:
         """Take up the held actors of a shard just acquired, before anything is read from its stream."""
         activations: list[Activation] = []
         for field, value in held.items():
-            name, _, key = field.decode().partition(":")
+            name, _, key = field.decode(errors="replace").partition(":")
             spec = self._world.specs.get(name)
-            if spec is None:
+            if spec is None or f"{name}:{key}".encode() != field:
                 continue
             activation = self._world.dispatch.activate(shard, spec, key)
             activation.more = True
@@ -191,4 +191,5 @@ class Backlogs:
 def _held_record(value: bytes) -> tuple[int, int, str]:
     """Return when the next message is due (ms, 0: now), how often it has failed, and its last error. Garbage counts as none."""
     due, attempt, error = [*value.split(b" ", 2), b"", b"", b""][:3]
+    due, attempt = due[:15], attempt[:9]
     return int(due) if due.isdigit() else 0, int(attempt) if attempt.isdigit() else 0, error.decode(errors="replace")

@@ -86,7 +86,7 @@ class Host:
                 self._drop(before, "it was acquired anew")
             upto = entry_order(grant.upto.encode())
             shard = OwnedShard(world, grant.shard, world.keys.mailbox(label), grant.token, grant.epoch, suspects_upto=upto)
-            shard.marks = {entry: int(mark.split(b" ")[0]) for entry, mark in grant.marks.items()}
+            shard.marks = {entry: int(count) for entry, mark in grant.marks.items() if (count := mark.split(b" ")[0][:9]).isdigit()}
             shard.refused = self._refused.pop(label, {})
             world.shards[label] = shard
             held += world.backlogs.resume(shard, grant.held)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from actors._runner.world import World
 
 _PAGE = 500
+_DIGITS = 20
 _KINDS = 1000
 
 
@@ -173,7 +174,7 @@ class Parking:
 def _left_ms(fields: dict[bytes, bytes], envelope: Envelope, now: float) -> int:
     """Return what is left of a parked call's deadline, which is counted from its first entry."""
     arrived, _, _ = fields.get(b"i", b"").partition(b"-")
-    return int(arrived or b"0") + envelope.budget_ms - int(now)
+    return (int(arrived) if arrived.isdigit() and len(arrived) < _DIGITS else 0) + envelope.budget_ms - int(now)
 
 
 def _ignore(reply: Any) -> None:

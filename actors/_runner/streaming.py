@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from actors.wire.envelope import Envelope
 
 _BATCH = 100
+_DIGITS = 20
 _STALLED = 60.0
 """Seconds a reader may take to make room before its stream is given up."""
 
@@ -119,11 +120,11 @@ class Streams:
     def orphans(self, shard: OwnedShard, streams: dict[bytes, bytes]) -> None:
         """End what a former owner left behind."""
         for entry, value in streams.items():
-            inbox, _, call = value.decode().partition(" ")
+            inbox, _, call = value.decode(errors="replace").partition(" ")
             effects = Effects(None)
             operate(effects, "g", (self._world.keys.streams(shard.label),), entry)
             effects.inbox = self._world.keys.inbox(inbox)
-            effects.call = int(call or "0")
+            effects.call = int(call) if call.isdecimal() and len(call) < _DIGITS else 0
             effects.answer = encode_error(StreamInterrupted(why="the runner that sent it has gone"))
             self._world.committer.add(shard, effects)
         self._world.committer.flush()

@@ -26,6 +26,14 @@ WORKERS = 128
 """Threads at most. They are made as needed, and a handler that waits on another's reply holds one."""
 
 
+def _finished(function: Callable[[], Any]) -> Any:
+    try:
+        return function()
+    except StopIteration as error:
+        # A future does not take one: the turn would wait for ever.
+        raise RuntimeError(f"the handler raised {error!r}") from error
+
+
 class Threads:
     """Runs plain functions beside the event loop."""
 
@@ -45,7 +53,7 @@ class Threads:
     async def call(self, activation: Activation, function: Callable[[], Any]) -> Any:
         """Run ``function`` in a thread and return its result; cancelled, let the thread end alone."""
         loop = self._world.loop
-        future = loop.run_in_executor(self._executor, functools.partial(copy_context().run, function))
+        future = loop.run_in_executor(self._executor, functools.partial(copy_context().run, _finished, function))
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:

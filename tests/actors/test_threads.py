@@ -289,3 +289,18 @@ async def test_a_handoff_waits_for_a_thread_up_to_the_drain_time(actor_cluster: 
         assert await holding == "a"
         await cluster.settled()
         assert cluster.state(crunch).entries == ["before a", "after a"]
+
+
+async def test_a_handler_in_a_thread_may_raise_what_a_future_does_not_take(actor_cluster: ActorCluster) -> None:
+    """`next()` of an empty iterator is a slip like any other; its turn ends."""
+    other = ActorSystem("stops")
+
+    @other.actor(retry=Retry(max_attempts=1))
+    class Stops(Actor[None]):
+        @message
+        def first_of_none(self) -> int:
+            return next(iter(list[int]()))
+
+    async with actor_cluster(other) as cluster:
+        with pytest.raises(RemoteError, match="StopIteration"):
+            await cluster.client.get(Stops, "a").first_of_none()

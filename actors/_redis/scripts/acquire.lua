@@ -36,7 +36,10 @@ for n = 1, (#ARGV - 1) / 3 do
   local value = redis.call('HGET', KEYS[1], label) or ''
   local owner, epoch, upto = '-', '0', '0-0'
   if value ~= '' then
-    owner, epoch, upto = string.match(value, '^(%S+) (%d+) %d+ %d (%S+)$')
+    owner, epoch, upto = string.match(value, '^(%S+) (%d+) %d+ %d (%d+%-%d+)$')
+    if not owner then -- not a record of ours: it is replaced
+      owner, epoch, upto = '-', '0', '0-0'
+    end
   end
   if value ~= seen then
     answers[n + 1] = { 'moved', value }

@@ -121,7 +121,7 @@ for i = 1, parts do
         local usable, capacity = type(length) == 'number', tonumber(ARGV[p])
         local depth = 0
         if usable then
-          depth = length + tonumber(redis.call('HGET', KEYS[k + 3], ARGV[p + 2]) or 0)
+          depth = length + (tonumber(redis.call('HGET', KEYS[k + 3], ARGV[p + 2]) or 0) or 0)
         else
           refused(length)
         end

@@ -51,7 +51,7 @@ local function rare(code, k, nk, p, na)
     local seen = redis.call('HGET', KEYS[k + 1], 'h')
     local depth, capacity = 0, tonumber(ARGV[p + 6])
     if not seen and ARGV[p + 3] == '' then
-      depth = redis.call('XLEN', KEYS[k]) + tonumber(redis.call('HGET', KEYS[k + 6], ARGV[p + 5]) or 0)
+      depth = redis.call('XLEN', KEYS[k]) + (tonumber(redis.call('HGET', KEYS[k + 6], ARGV[p + 5]) or 0) or 0)
     end
     if depth >= capacity then
       local t = redis.call('TIME')

@@ -17,6 +17,6 @@ for n = 1, #ARGV do
   end
   answers[#answers + 1] = length
   answers[#answers + 1] = first
-  answers[#answers + 1] = tonumber(redis.call('HGET', KEYS[1], ARGV[n]) or 0)
+  answers[#answers + 1] = (tonumber(redis.call('HGET', KEYS[1], ARGV[n]) or 0) or 0)
 end
 return answers

@@ -21,7 +21,9 @@ for i = 4, #ARGV do
     local mark = redis.call('HGET', KEYS[2], entry)
     if mark then
       local space = string.find(mark, ' ', 1, true)
-      count, epoch = tonumber(string.sub(mark, 1, space - 1)), string.sub(mark, space + 1)
+      if space then
+        count, epoch = tonumber(string.sub(mark, 1, space - 1)) or 0, string.sub(mark, space + 1)
+      end
     end
     if epoch ~= ARGV[3] then
       count = count + 1

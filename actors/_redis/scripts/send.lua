@@ -67,7 +67,7 @@ local function room(mailbox, payload, asked)
     d = redis.call('XLEN', mailbox)
     if backlogs then
       local label = string.sub(mailbox, string.find(mailbox, '}:m:', 1, true) + 4)
-      d = d + tonumber(redis.call('HGET', KEYS[3], label) or 0)
+      d = d + (tonumber(redis.call('HGET', KEYS[3], label) or 0) or 0)
     end
     depth[mailbox] = d
   end
