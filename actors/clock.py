@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import time
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable
+from typing import Protocol
 
 
 class Clock(Protocol):
@@ -33,20 +34,10 @@ class SystemClock:
     there a runner that wakes up relies on its first fenced write to find out.
     """
 
-    __slots__ = ("boottime",)
-
-    if TYPE_CHECKING:
-
-        def boottime(self) -> float:
-            """Seconds since boot, suspends included."""
-            ...
-
-    else:
-
-        def __init__(self) -> None:
-            # Asked before every turn: an attribute, so that there is no frame of ours in between.
-            clock = getattr(time, "CLOCK_BOOTTIME", None)
-            self.boottime = time.monotonic if clock is None else functools.partial(time.clock_gettime, clock)
+    def __init__(self) -> None:
+        clock: int | None = getattr(time, "CLOCK_BOOTTIME", None)
+        self.boottime: Callable[[], float] = time.monotonic if clock is None else functools.partial(time.clock_gettime, clock)
+        """Seconds since boot, suspends included. Asked before every turn: an attribute, so that there is no frame of ours in between."""
 
     def time(self) -> float:
         """Seconds since 1970."""

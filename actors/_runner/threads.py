@@ -10,7 +10,7 @@ import asyncio
 import functools
 from collections import Counter
 from collections.abc import Callable, Coroutine
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any
 
 from actors.context import ContextExecutor
@@ -26,9 +26,9 @@ WORKERS = 128
 """Threads at most. They are made as needed, and a handler that waits on another's reply holds one."""
 
 
-def _finished(function: Callable[[], Any]) -> Any:
+def _finished(context: Context, function: Callable[[], Any]) -> Any:
     try:
-        return function()
+        return context.run(function)
     except StopIteration as error:
         # A future does not take one: the turn would wait for ever.
         raise RuntimeError(f"the handler raised {error!r}") from error
@@ -53,7 +53,7 @@ class Threads:
     async def call(self, activation: Activation, function: Callable[[], Any]) -> Any:
         """Run ``function`` in a thread and return its result; cancelled, let the thread end alone."""
         loop = self._world.loop
-        future = loop.run_in_executor(self._executor, functools.partial(copy_context().run, _finished, function))
+        future = loop.run_in_executor(self._executor, functools.partial(_finished, copy_context(), function))
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:

@@ -16,6 +16,7 @@ from actors.system import ActorSystem
 from actors.testing.cluster import ActorCluster
 
 system = ActorSystem("garbage")
+NOTHING = list[object]()
 LABELS = ("default.0", "default.1")
 
 
@@ -47,10 +48,10 @@ GARBAGE = (
     packed(1, "Counter", "a", "add", {"amount": "x"}, "id", None, 0, None),
     packed(1, "Counter", "a", "add", {"amount": 0}, "id", ["nobody", 5], -1, None),
     packed(9, "Counter", "a", "add", {"amount": 0}, "id", None, 0, None),
-    packed(1, "Counter", "a", "add", {}, "id", ["a b\n{}", 1 << 62], 1 << 40, [None, [], ["x" * 10, ""], 7]),
+    packed(1, "Counter", "a", "add", {}, "id", ["a b\n{}", 1 << 62], 1 << 40, [None, NOTHING, ["x" * 10, ""], 7]),
     packed(1, "Counter", "a", "add", {"amount": 0}, "id", None, 0, [{"h": "v"}, [["Counter", "a", "x"]] * 100, ["q:zz", "p:"], 0]),
-    packed(1, "-", "-", "-", {}, "", None, 0, [None, [], None, 1]),
-    packed(1, "Counter", "a", "add", [1 << 63], "id", None, 0, [None, [], None, 3]),
+    packed(1, "-", "-", "-", {}, "", None, 0, [None, NOTHING, None, 1]),
+    packed(1, "Counter", "a", "add", [1 << 63], "id", None, 0, [None, NOTHING, None, 3]),
     packed(0, "value"),
     packed(6, ["no_such_reason", {}]),
 )

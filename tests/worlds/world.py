@@ -35,7 +35,7 @@ class Profile:
     seconds: float = 6.0
     """Over which the operations are spread."""
     books: int = 5
-    weights: dict[str, float] = field(default_factory=dict)
+    weights: dict[str, float] = field(default_factory=dict[str, float])
     """How often each kind of operation is done, relative to the others."""
     network: float = 0.0
     """Chance of a fault, per command."""
@@ -183,9 +183,9 @@ class World:
                     self._check_left()
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is a finding
             text = f"{type(error).__name__}: {error}"
-            if isinstance(error, BaseExceptionGroup):
-                text += "; ".join(map(repr, error.exceptions))
-            self.wrong.append(text + "\n" + "".join(traceback.format_exception(error)[-3:]))
+            several: Any = getattr(error, "exceptions", ())
+            text += "; ".join(map(repr, several))
+            self.wrong.append(text + "\n" + "".join(traceback.format_exception(type(error), error, error.__traceback__)[-3:]))
 
     async def _live(self) -> None:
         profile, cluster, random = self.profile, self.cluster, self.random
