@@ -53,7 +53,7 @@ GARBAGE = (
     packed(1, "-", "-", "-", {}, "", None, 0, [None, NOTHING, None, 1]),
     packed(1, "Counter", "a", "add", [1 << 63], "id", None, 0, [None, NOTHING, None, 3]),
     packed(0, "value"),
-    packed(6, ["no_such_reason", {}]),
+    packed(6, ["no_such_reason", dict[str, object]()]),
 )
 
 Commands = Iterator[tuple[str | bytes, ...]]
