@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from actors._runner.shard import OwnedShard
     from actors._runner.world import World
 
+SLICES = 4
+"""Ticks over which a look at every resident actor is spread."""
+
 EVICT_SHARE = 0.05
 """Part of the resident actors that goes at once when there are too many."""
 
@@ -69,7 +72,9 @@ class Closing:
         evictable: list[Activation] = []
         forlorn: list[Activation] = []
         over = engine.resident > world.settings.resident_limit
-        for shard in world.shards.values():
+        # A part of the shards at each tick, all of them within a second; all at once where there are too many actors.
+        shards = list(world.shards.values())
+        for shard in shards if over else shards[now % SLICES :: SLICES]:
             for activation in shard.activations.values():
                 if activation.phase is Phase.COLD and activation.idle:
                     forlorn.append(activation)

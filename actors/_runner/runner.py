@@ -453,9 +453,7 @@ class Runner:
             self._was_trusted = False
             world.client.sender.hold()
         self.host.room()
-        # A look at every resident actor: once a second, and less often where they are many.
-        if world.engine.ticks % (4 + 4 * (world.engine.resident // 10_000)) == 0:
-            world.closing.sweep()
+        world.closing.sweep()
 
     _was_trusted = True
 
