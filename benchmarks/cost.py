@@ -49,7 +49,11 @@ async def measure(stage: Stage) -> Section:
         figures=[
             figure("commands per single ask", "commands", [single.total / asks], bound=SINGLE_CEILING, note=_named(single, asks)),
             figure(
-                "commands per single ask that activates", "commands", [cold.total / asks], note=f"idle reads included: {_named(cold, asks)}"
+                "commands per single ask that activates",
+                "commands",
+                [cold.total / asks],
+                bound=SINGLE_CEILING,
+                note=f"idle reads included: {_named(cold, asks)}",
             ),
             figure("commands per single ask, bare loop", "commands", [bare_single.total / asks], note=_named(bare_single, asks)),
             figure("commands per message at full batch", "commands", [batch.total / tells], bound=BATCH_CEILING, note=_named(batch, tells)),
